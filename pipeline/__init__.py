@@ -1,0 +1,1 @@
+"""The engine: spec -> plan -> runner -> journal -> report. It knows no room."""

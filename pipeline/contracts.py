@@ -1,0 +1,358 @@
+"""The contracts between the engine and the rooms: everything a plug-in offers and may use, on one page.
+
+A check is `gather` (asks the world, once) and `judge` (pure). A checkpoint is capture / restore / confirm.
+A target carries releases; a gateway takes money; a host runs commands and keeps files. All times are seconds
+as floats unless a name says otherwise, all money is integer cents, all instants are aware UTC datetimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from random import Random
+from typing import TYPE_CHECKING, Any, NewType, Protocol
+
+from pipeline.verdict import Finding
+
+if TYPE_CHECKING:
+    import httpx
+    from pydantic import BaseModel
+
+    from pipeline.facts import Facts
+    from pipeline.secrets import Secret
+    from pipeline.service import Service
+    from pipeline.settings import Settings
+    from pipeline.spec import Environment, Spec
+
+Cents = NewType("Cents", int)
+ReleaseId = NewType("ReleaseId", str)
+Captured = Mapping[str, Any]
+"""What a checkpoint saw, as JSON values without any secret: it goes into the journal."""
+
+
+class Clock(Protocol):
+    """Time is an argument."""
+
+    def now(self) -> datetime: ...
+    def monotonic(self) -> float: ...
+    async def sleep(self, seconds: float) -> None: ...
+
+
+# ---- hosts: where files lie and commands run ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that ran to its end. `stdout` and `stderr` are bounded and redacted."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Host(Protocol):
+    """A machine. Raises TargetError when the machine is out of reach, FileNotFoundError where a path is missing."""
+
+    async def run(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Completed:
+        """Runs an argv list, never a shell. Raises CommandFailed when `timeout` (s) runs out."""
+
+    async def put(self, path: PurePosixPath, content: bytes, *, mode: int = 0o644) -> None:
+        """Writes a whole file so that readers see the old bytes or the new ones, durable on return."""
+
+    async def rename(self, old: PurePosixPath, new: PurePosixPath) -> None:
+        """Replaces `new` by `old` in one step, durable on return."""
+
+    async def read(self, path: PurePosixPath) -> bytes: ...
+
+
+# ---- targets: where releases run ---------------------------------------------------------------------------
+
+
+class ReleaseState(StrEnum):
+    BUILDING = "building"
+    STAGED = "staged"
+    LIVE = "live"
+    VERIFIED = "verified"
+    BAD = "bad"
+
+
+@dataclass(frozen=True)
+class ReleaseRecord:
+    """One release as the target knows it. `manifest` and `settings` are SHA-256 digests (settings: salted)."""
+
+    id: ReleaseId
+    state: ReleaseState
+    since: datetime
+    why: str
+    manifest: str
+    settings: str
+
+
+class Releases(Protocol):
+    """The release folders of a target and their states."""
+
+    async def stage(
+        self, release: ReleaseId, artifact: Path, settings: Mapping[str, Secret | str]
+    ) -> ReleaseRecord:
+        """Copies the artifact and its settings under `release`, checks every byte, ends `staged`. Repeatable."""
+
+    async def all(self) -> Sequence[ReleaseRecord]:
+        """Newest first. A folder without a readable record is `building`."""
+
+    async def mark(self, release: ReleaseId, state: ReleaseState, why: str) -> None: ...
+
+    async def prune(self, keep: int) -> Sequence[ReleaseId]:
+        """Removes what nothing can go back to; never the live one, never the last `keep` verified."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A release that answered as ready. `took` in s; `body` is what `/health/ready` said."""
+
+    release: ReleaseId
+    took: float
+    body: Mapping[str, Any]
+
+
+class Traffic(Protocol):
+    """Which release gets the connections."""
+
+    async def live(self) -> ReleaseId | None:
+        """The release that serves now: what the link says *and* what runs. None: closed."""
+
+    async def activate(self, release: ReleaseId) -> None:
+        """New beside old, link by rename, old drains. Idempotent. Raises ReleaseNotReady; then the old one serves."""
+
+    async def close(self) -> None:
+        """No release serves: the target itself answers 503 with Retry-After to everything."""
+
+    async def rehearse(self, release: ReleaseId) -> Started:
+        """Starts a release on a spare port with its own settings, asks whether it is ready, stops it."""
+
+
+class SwitchName(StrEnum):
+    MAINTENANCE = "maintenance"
+    PAYMENTS_OFF = "payments-off"
+
+
+@dataclass(frozen=True)
+class SwitchOn:
+    """A switch that is on: who, why, since; `proof` is the hex SHA-256 of the token that may pass it, or ''."""
+
+    who: str
+    why: str
+    since: str
+    proof: str = ""
+
+
+class Switches(Protocol):
+    """The files a service reads on each request."""
+
+    async def read(self, name: SwitchName) -> SwitchOn | None: ...
+    async def write(self, name: SwitchName, value: SwitchOn | None) -> None:
+        """None switches it off."""
+
+
+class SettingsVault(Protocol):
+    """The settings a release was staged with, kept beside it. Values never leave the target."""
+
+    async def in_force(self, release: ReleaseId) -> str:
+        """Salted digest of the settings file the release starts with, or '' when there is none."""
+
+    async def kept(self, release: ReleaseId) -> str:
+        """The same of the copy kept when it was staged."""
+
+    async def put_back(self, release: ReleaseId) -> None:
+        """Makes the file in force equal to the kept copy, mode 0600. Raises TargetError when it cannot."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where releases run: four small contracts over one host."""
+
+    kind: str
+    host: Host
+    area: PurePosixPath
+    releases: Releases
+    traffic: Traffic
+    switches: Switches
+    settings: SettingsVault
+
+
+# ---- gateways: who takes the money -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PayLink:
+    id: str
+    url: str
+
+
+@dataclass(frozen=True)
+class PaymentRequest:
+    reference: str
+    amount: Cents
+    description: str
+    requester_url: str
+    callback_url: str
+    success_url: str
+    failure_url: str
+    cancel_url: str
+
+
+@dataclass(frozen=True)
+class GatewayPayment:
+    """A payment as the gateway sees it. `paid` is the gateway's own word for it, nothing else."""
+
+    link_id: str
+    reference: str
+    amount: Cents
+    status: str
+    paid: bool
+    created: str
+
+
+@dataclass(frozen=True)
+class SignedWebhook:
+    """A webhook ready to be posted: exact bytes and headers."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Gateway(Protocol):
+    """Raises GatewayError's children. `create` is never retried: its outcome may be unknown."""
+
+    async def create(self, request: PaymentRequest) -> PayLink: ...
+    async def status(self, link_id: str) -> GatewayPayment: ...
+    async def history(self, since: datetime, until: datetime) -> Sequence[GatewayPayment]: ...
+    def webhook(self, path: str, link_id: str, reference: str, status: str) -> SignedWebhook:
+        """What the gateway would send to `path`. `status`: SUCCESS or FAILURE."""
+
+
+# ---- what a plug-in may see --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the service and its gateway answer in this environment, and the CA file their certificates chain to."""
+
+    service: str
+    gateway: str
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """The run a plug-in works for. `release` is what is being deployed or verified, None when nothing is."""
+
+    id: str
+    started: datetime
+    release: ReleaseId | None
+    previous: ReleaseId | None
+    """The last verified release before this run; what a rollback would go back to."""
+    artifact: Path | None
+    proof_token: Secret
+    watch_for: float
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything a check or a checkpoint may use. Nothing else is ambient."""
+
+    spec: Spec
+    environment: Environment
+    environment_name: str
+    root: Path
+    """The folder of pipeline.yaml; relative paths of a spec start here."""
+    addresses: Addresses
+    settings: Settings
+    target: Target
+    gateway: Gateway
+    service: Service
+    http: Callable[[], httpx.AsyncClient]
+    """Makes a client that trusts the environment's CA, follows no redirect, and reads no proxy from the environment."""
+    clock: Clock
+    random: Random
+    run: RunInfo
+    facts: Facts
+
+
+# ---- checks ------------------------------------------------------------------------------------------------
+
+
+class When(StrEnum):
+    """What must exist before a check can be asked; `pipeline.yaml` may only use it in such a stage or later."""
+
+    ANY = "any"
+    BUILT = "built"
+    LIVE = "live"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One property. `name` passing is a true sentence: `webhook.refuses_unsigned`.
+
+    `gather` asks the world and returns a fact; through `world.facts.once` nothing is asked twice. `judge` is pure.
+    A crash in either is a finding ERROR. `params` validates `with:`; `rows` are ids of the requirements.
+    """
+
+    name: str
+    promise: str
+    rows: tuple[str, ...]
+    gather: Callable[[World, Any], Awaitable[Any]]
+    judge: Callable[[Any, Any], Finding]
+    params: type[BaseModel]
+    network: bool = False
+    """True when it talks to anything but files of this machine: `validate --offline` leaves it out."""
+    when: When = When.ANY
+    why: str = ""
+
+
+# ---- checkpoints -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    ok: bool
+    found: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class RestoreContext:
+    """What a checkpoint works on when it restores: no spec, no settings, no gateway. A bad release breaks none of it."""
+
+    target: Target
+    clock: Clock
+    who: str
+    why: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+class Checkpoint(Protocol):
+    """What a step may change and how to put it back. `reopens`: restored last, after the proofs."""
+
+    name: str
+    reopens: bool
+
+    async def capture(self, context: RestoreContext) -> Captured: ...
+    async def restore(self, context: RestoreContext, captured: Captured) -> None:
+        """Idempotent."""
+
+    async def confirm(self, context: RestoreContext, captured: Captured) -> Confirmation:
+        """Reads the world again and compares."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The tables of all rooms, handed to the engine: what is not in a table does not exist."""
+
+    checks: Mapping[str, Check]
+    checkpoints: Mapping[str, Checkpoint]
+    targets: Mapping[str, Callable[..., Awaitable[Target]]]
+    gateways: Mapping[str, Callable[..., Gateway]]

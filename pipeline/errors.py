@@ -1,0 +1,122 @@
+"""Every way a run can end, in one tree, with one table of exit codes.
+
+TollgateError
+|-- Usage                  2  the command line or pipeline.yaml is wrong
+|   `-- SpecInvalid           all mistakes of a spec at once
+|-- Refused                1  nothing was changed
+|-- NothingToRestore       1  there is no verified release to go back to
+|-- PersonNeeded           4  the way back could not be confirmed, or a run was left unfinished
+|-- LeaseHeld              5  another run may change this environment now
+|-- LeaseLost              4  this run may no longer change it
+|-- GatewayError              (what went wrong with the gateway; judged by whoever asked)
+|   |-- GatewayUnreachable    no answer: nothing is known about the effect
+|   |-- GatewayRefused        it answered with a refusal
+|   `-- GatewayGarbled        it answered something that is not the protocol
+|-- ServiceError              (the deployed service, likewise)
+|   |-- ServiceUnreachable
+|   `-- ServiceGarbled
+|-- TargetError               (the machine or cluster that carries releases)
+|   `-- ReleaseNotReady       a release did not become ready; the old one still serves
+`-- CommandFailed             a subprocess ended badly or ran out of time
+Anything else              70  a bug of ours
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """The exit codes of every command."""
+
+    DONE = 0
+    REFUSED = 1
+    USAGE = 2
+    RESTORED = 3
+    PERSON_NEEDED = 4
+    LEASE_HELD = 5
+    BUG = 70
+    INTERRUPTED = 130
+
+
+class TollgateError(Exception):
+    """What happened, and what to do next. `exit_code` is what the command ends with if nothing handles it."""
+
+    exit_code = Exit.REFUSED
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class Usage(TollgateError):
+    exit_code = Exit.USAGE
+
+
+class Refused(TollgateError):
+    exit_code = Exit.REFUSED
+
+
+class NothingToRestore(Refused):
+    pass
+
+
+class PersonNeeded(TollgateError):
+    exit_code = Exit.PERSON_NEEDED
+
+
+class LeaseHeld(TollgateError):
+    exit_code = Exit.LEASE_HELD
+
+
+class LeaseLost(TollgateError):
+    exit_code = Exit.PERSON_NEEDED
+
+
+class GatewayError(TollgateError):
+    pass
+
+
+class GatewayUnreachable(GatewayError):
+    pass
+
+
+class GatewayRefused(GatewayError):
+    """`status` is the HTTP status, `code` the gateway's own (for iKhokha e.g. `IK-001`)."""
+
+    def __init__(self, message: str, remedy: str = "", *, status: int = 0, code: str = "") -> None:
+        super().__init__(message, remedy)
+        self.status = status
+        self.code = code
+
+
+class GatewayGarbled(GatewayError):
+    pass
+
+
+class ServiceError(TollgateError):
+    pass
+
+
+class ServiceUnreachable(ServiceError):
+    pass
+
+
+class ServiceGarbled(ServiceError):
+    pass
+
+
+class TargetError(TollgateError):
+    pass
+
+
+class ReleaseNotReady(TargetError):
+    pass
+
+
+class CommandFailed(TollgateError):
+    """`returncode` is None when the time limit ended it."""
+
+    def __init__(self, message: str, remedy: str = "", *, returncode: int | None = None) -> None:
+        super().__init__(message, remedy)
+        self.returncode = returncode

@@ -1,0 +1,81 @@
+"""What a run says of itself: entries of the journal, and lines of output that are shown but not kept.
+
+The runner records an entry (durable, then told to every listener); journal, console and report never steer it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """Every kind of entry, with the members of its data. Times are seconds (`_s`) or milliseconds (`_ms`)."""
+
+    RUN_STARTED = "run.started"
+    """verb, environment, service, release|None, previous|None, who, machine, reason, spec_digest, plan (see Plan.as_data), resumes|None"""
+    LEASE_TAKEN = "lease.taken"
+    """token (fencing number), owner, from_dead_owner|None"""
+    STAGE_STARTED = "stage.started"
+    """stage"""
+    STEP_STARTED = "step.started"
+    """stage, step, does (`check settings.valid`), limit_s, attempt"""
+    CHECKPOINT_ARMED = "checkpoint.armed"
+    """stage, step, name, captured"""
+    FINDING = "finding"
+    """stage, step, check, verdict, reason, remedy, evidence, rows"""
+    STEP_FINISHED = "step.finished"
+    """stage, step, outcome (done, failed, timed out, cancelled, skipped), error, remedy, took_s"""
+    STAGE_FINISHED = "stage.finished"
+    """stage, outcome (done, failed, cancelled), took_s"""
+    RUN_FAILED = "run.failed"
+    """stage, step, error, remedy: the first error, which nothing that follows may hide"""
+    RELEASE_MARKED = "release.marked"
+    """release, state, why"""
+    WAYBACK_STARTED = "wayback.started"
+    """why, release|None (what it goes back to), checkpoints [{name, captured}], of_run"""
+    PAYMENTS_CLOSED = "payments.closed"
+    """why"""
+    CHECKPOINT_RESTORING = "checkpoint.restoring"
+    """name"""
+    CHECKPOINT_CONFIRMED = "checkpoint.confirmed"
+    """name, ok, found, expected, error, took_s: restored and read again, or not"""
+    RECONCILED = "reconciled"
+    """ok, paid, activated, repaired [references], mismatches [{reference, found, expected}], error"""
+    REOPENED = "reopened"
+    """release|None, took_s since the decision"""
+    CLOSED = "closed"
+    """why, how (maintenance switch, or the target answers itself), manual [steps for a person]"""
+    RUN_SUPERSEDED = "run.superseded"
+    """of_run, by_run: an unfinished run that this one has put right"""
+    RUN_FINISHED = "run.finished"
+    """outcome (done, refused, restored, person needed, interrupted, bug), exit_code, summary, took_s"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One durable entry of the journal. `hash` covers everything before it, through `previous`."""
+
+    seq: int
+    run: str
+    at: datetime
+    kind: Kind
+    data: Mapping[str, Any]
+    previous: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """A line that a command of a step printed, redacted. Shown, not kept in the journal."""
+
+    stage: str
+    step: str
+    line: str
+
+
+Event = Entry | Output
+Listener = Callable[[Event], None]

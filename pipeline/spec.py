@@ -1,0 +1,306 @@
+"""pipeline.yaml as frozen, typed values. The JSON Schema of the file is generated from these types.
+
+Reading a file, and saying where in it a mistake stands, is `pipeline.loader`'s work.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+
+STAGES = ("gates", "build", "deploy", "prove", "watch")
+"""The stages of a run, in their order. All but `gates` may change or touch the environment."""
+
+_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|min|h|d)")
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%")
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, float):
+        return value
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("a duration with its unit is allowed: 500 ms, 20 s, 5 min, 1 h, 90 d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _share(value: object) -> object:
+    if isinstance(value, float):
+        return value
+    match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if match is None or float(match[1]) > 100:
+        raise ValueError("a percentage is allowed: 95%, 0.5%")
+    return float(match[1]) / 100
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^\d+(\.\d+)? ?(ms|s|min|h|d)$", "examples": ["20 s", "5 min"]}
+    ),
+]
+Share = Annotated[
+    float,
+    BeforeValidator(_share),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)? ?%$", "examples": ["95%"]}),
+]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Argv = Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], Field(min_length=1)]
+Path = Annotated[str, StringConstraints(pattern=r"^[^\x00]+$")]
+UrlPath = Annotated[str, StringConstraints(pattern=r"^/[^\s?#]*$")]
+
+
+def _https(value: str) -> str:
+    if value != "sandbox" and not re.fullmatch(r"https://[^\s/?#@]+", value):
+        raise ValueError("`sandbox` or an https address without path is allowed: https://app.example.com")
+    return value
+
+
+ServiceUrl = Annotated[str, AfterValidator(_https)]
+
+
+class Frozen(BaseModel):
+    """The base of every value of the spec: unknown keys are mistakes, nothing is converted silently."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class NoParams(Frozen):
+    """For checks that take nothing under `with:`."""
+
+
+# ---- settings ----------------------------------------------------------------------------------------------
+
+
+class Setting(Frozen):
+    """One variable the service runs on."""
+
+    type: Literal["url", "secret", "text", "boolean", "integer", "milliseconds"]
+    default: str | int | bool | None = Field(
+        None, description="Used where no source has it. Secrets have none."
+    )
+    between: tuple[int, int] | None = Field(None, description="Smallest and largest allowed number.")
+    required: bool = True
+    about: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.type == "secret" and self.default is not None:
+            raise ValueError(
+                "a secret with a default in a file; leave `default` out and name a source in settings_from"
+            )
+        if self.between and self.type not in ("integer", "milliseconds"):
+            raise ValueError(f"`between` on a {self.type}; it is for integer and milliseconds")
+        if self.between and self.between[0] > self.between[1]:
+            raise ValueError(
+                f"between: {self.between[0]} is larger than {self.between[1]}; the smaller one first"
+            )
+        return self
+
+
+class FromDotenv(Frozen):
+    dotenv: Path
+
+
+class FromCommand(Frozen):
+    """A command that prints dotenv lines, e.g. a secret manager's."""
+
+    command: Argv
+    timeout: Duration = 20.0
+
+
+Source = Literal["environment"] | FromDotenv | FromCommand
+
+
+# ---- thresholds --------------------------------------------------------------------------------------------
+
+
+class SuccessRate(Frozen):
+    target: Share
+    alert: Share
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.alert > self.target:
+            raise ValueError("alert is above target; it is the lower line")
+        return self
+
+
+class UnderTime(Frozen):
+    under: Duration
+
+
+class UnderShare(Frozen):
+    under: Share
+
+
+class Thresholds(Frozen):
+    """Row G15."""
+
+    payment_success: SuccessRate = SuccessRate(target=0.95, alert=0.90)
+    initialisation: UnderTime = UnderTime(under=5.0)
+    webhook: UnderTime = UnderTime(under=2.0)
+    payment_failures: UnderShare = UnderShare(under=0.05)
+    webhook_validation_failures: UnderShare = UnderShare(under=0.01)
+
+
+# ---- what the service offers -------------------------------------------------------------------------------
+
+
+class Course(Frozen):
+    id: Reference
+    cents: Annotated[int, Field(ge=1)]
+
+
+class Contract(Frozen):
+    """Where the service offers what `docs/service.md` asks of it. The defaults are the contract's own."""
+
+    smoke_course: Course = Course(id="smoke-001", cents=100)
+    courses: tuple[Course, ...] = ()
+    smoke_prefix: Reference = "smoke-"
+    create: UrlPath = "/api/payments"
+    payment: UrlPath = "/api/payments/{reference}"
+    enrolment: UrlPath = "/api/enrolments/{reference}"
+    webhook: UrlPath = "/api/webhooks/ikhokha"
+    live: UrlPath = "/health/live"
+    ready: UrlPath = "/health/ready"
+    metrics: UrlPath = "/metrics"
+    success_page: UrlPath = "/success"
+    failure_page: UrlPath = "/failure"
+    cancel_page: UrlPath = "/cancel"
+    answers_within: Duration = 5.0
+    enrolment_within: Duration = 10.0
+
+
+class Release(Frozen):
+    """How a release is built into a folder and started from it."""
+
+    produces: Path = Field("dist", description="The folder a build leaves; it becomes the release.")
+    start: Argv = Field(
+        description="Started in the release's folder with its settings as environment variables."
+    )
+    ready_within: Duration = 20.0
+    drain_within: Duration = 30.0
+    keep: Annotated[int, Field(ge=2, le=100)] = Field(5, description="How many verified releases are kept.")
+
+
+# ---- steps -------------------------------------------------------------------------------------------------
+
+
+class StepBase(Frozen):
+    """Keys common to all steps."""
+
+    name: Name | None = Field(None, description="Defaults to what the step does; `needs` refers to it.")
+    needs: tuple[Name, ...] = Field((), description="Steps of the same stage that must be done first.")
+    timeout: Duration = 60.0
+    retries: Annotated[int, Field(ge=0, le=10)] = 0
+    only: tuple[Name, ...] | None = Field(
+        None, min_length=1, description="Environments this step is for; all by default."
+    )
+
+
+class CheckStep(StepBase):
+    """A judgement over facts."""
+
+    check: Name
+    params: Mapping[str, Any] = Field(default_factory=dict, alias="with")
+
+
+class RunStep(StepBase):
+    """A command: an argv list, no shell unless `shell: true`."""
+
+    run: Argv
+    shell: bool = False
+    cwd: Path = "."
+    pass_settings: bool = Field(
+        False, description="Give the command the service's settings as environment variables."
+    )
+
+    @model_validator(mode="after")
+    def _shell_takes_one_line(self) -> Self:
+        if self.shell and len(self.run) != 1:
+            raise ValueError('shell: true takes one line, `run: ["a | b"]`')
+        return self
+
+
+class ActStep(StepBase):
+    """A change to the environment. Its checkpoints are captured and on disk before it begins."""
+
+    act: Name
+    checkpoints: tuple[Name, ...] = ()
+    params: Mapping[str, Any] = Field(default_factory=dict, alias="with")
+
+
+Step = CheckStep | RunStep | ActStep
+
+
+class Stages(Frozen):
+    gates: tuple[Step, ...] = Field(min_length=1)
+    build: tuple[Step, ...] = ()
+    deploy: tuple[Step, ...] = Field(min_length=1)
+    prove: tuple[Step, ...] = Field(min_length=1)
+    watch: tuple[Step, ...] = ()
+
+
+# ---- environments ------------------------------------------------------------------------------------------
+
+
+class LocalTarget(Frozen):
+    """Releases run on the machine the pipeline runs on."""
+
+    kind: Literal["local"]
+    path: Path
+
+
+class Environment(Frozen):
+    """All that differs between environments, and nothing else."""
+
+    url: ServiceUrl
+    target: LocalTarget
+    settings_from: tuple[Source, ...] = Field(
+        min_length=1, description="Looked at in this order; the first that has a name wins."
+    )
+    allowed: Mapping[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="The only values a setting may have here."
+    )
+    process: Mapping[str, str] = Field(
+        default_factory=dict, description="Further variables of the service's process, no secrets."
+    )
+    watch_for: Duration = 20.0
+    watch_at_least: Annotated[int, Field(ge=1)] = Field(
+        20, description="Payments below which a watch is inconclusive."
+    )
+    ca_file: Path | None = None
+
+
+class Spec(Frozen):
+    """A whole pipeline.yaml."""
+
+    version: Literal[1]
+    service: Name
+    gateway: Name
+    settings: Mapping[str, Setting] = Field(min_length=1)
+    release: Release
+    contract: Contract = Contract()
+    thresholds: Thresholds = Thresholds()
+    stages: Stages
+    environments: Mapping[Name, Environment] = Field(min_length=1)
+
+    def steps(self, stage: str) -> Sequence[Step]:
+        """The steps of one of `STAGES`."""
+        return getattr(self.stages, stage)  # type: ignore[no-any-return]
