@@ -8,7 +8,7 @@ as floats unless a name says otherwise, all money is integer cents, all instants
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -95,9 +95,7 @@ class ReleaseRecord:
 class Releases(Protocol):
     """The release folders of a target and their states."""
 
-    async def stage(
-        self, release: ReleaseId, artifact: Path, settings: Mapping[str, Secret | str]
-    ) -> ReleaseRecord:
+    async def stage(self, release: ReleaseId, artifact: Path, settings: Mapping[str, Secret | str]) -> ReleaseRecord:
         """Copies the artifact and its settings under `release`, checks every byte, ends `staged`. Repeatable."""
 
     async def all(self) -> Sequence[ReleaseRecord]:
@@ -158,13 +156,16 @@ class Switches(Protocol):
 
 
 class SettingsVault(Protocol):
-    """The settings a release was staged with, kept beside it. Values never leave the target."""
+    """The settings a release was staged with, kept beside it."""
 
     async def in_force(self, release: ReleaseId) -> str:
         """Salted digest of the settings file the release starts with, or '' when there is none."""
 
     async def kept(self, release: ReleaseId) -> str:
         """The same of the copy kept when it was staged."""
+
+    async def values(self, release: ReleaseId) -> Mapping[str, str]:
+        """The kept settings themselves, secrets included: what the proofs of that release sign with."""
 
     async def put_back(self, release: ReleaseId) -> None:
         """Makes the file in force equal to the kept copy, mode 0600. Raises TargetError when it cannot."""
@@ -325,13 +326,14 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class RestoreContext:
-    """What a checkpoint works on when it restores: no spec, no settings, no gateway. A bad release breaks none of it."""
+    """What a checkpoint works on when it restores: no spec, no settings, no gateway, so nothing a bad release broke."""
 
     target: Target
     clock: Clock
     who: str
     why: str
-    fields: Mapping[str, str] = field(default_factory=dict)
+    goal: ReleaseId | None = None
+    """What `capture` aims at: a release to go back to. None: what is live now."""
 
 
 class Checkpoint(Protocol):

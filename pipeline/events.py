@@ -16,7 +16,8 @@ class Kind(StrEnum):
     """Every kind of entry, with the members of its data. Times are seconds (`_s`) or milliseconds (`_ms`)."""
 
     RUN_STARTED = "run.started"
-    """verb, environment, service, release|None, previous|None, who, machine, reason, spec_digest, plan (see Plan.as_data), resumes|None"""
+    """verb, environment, service, release|None, previous|None, who, machine, reason, spec_digest, plan_digest,
+    plan (see Plan.as_data), resumes (the run that goes on, or '')"""
     LEASE_TAKEN = "lease.taken"
     """token (fencing number), owner, from_dead_owner|None"""
     STAGE_STARTED = "stage.started"

@@ -86,9 +86,7 @@ class Service:
                 "Look at the service's own log; `./inv status` shows what runs.",
             ) from error
         took_ms = (time.perf_counter() - begun) * 1000
-        return Answer(
-            method, path, response.status_code, dict(response.headers), response.content, round(took_ms, 1)
-        )
+        return Answer(method, path, response.status_code, dict(response.headers), response.content, round(took_ms, 1))
 
     async def create_payment(
         self, reference: str, amount: int, course: str, *, currency: str = "ZAR", proof: Secret | None = None
@@ -98,19 +96,13 @@ class Service:
         headers = {"Content-Type": "application/json"}
         if proof is not None:
             headers[PROOF_HEADER] = proof.reveal()
-        return await self.request(
-            "POST", self.contract.create, content=json.dumps(body).encode(), headers=headers
-        )
+        return await self.request("POST", self.contract.create, content=json.dumps(body).encode(), headers=headers)
 
     async def payment(self, reference: str) -> Answer:
-        return await self.request(
-            "GET", self.contract.payment.replace("{reference}", quote(reference, safe=""))
-        )
+        return await self.request("GET", self.contract.payment.replace("{reference}", quote(reference, safe="")))
 
     async def enrolment(self, reference: str) -> Answer:
-        return await self.request(
-            "GET", self.contract.enrolment.replace("{reference}", quote(reference, safe=""))
-        )
+        return await self.request("GET", self.contract.enrolment.replace("{reference}", quote(reference, safe="")))
 
     async def activations(self, reference: str) -> int:
         """How often the enrolment of `reference` was activated; 0 when the service never saw it."""

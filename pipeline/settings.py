@@ -10,7 +10,7 @@ from pipeline.secrets import Secret
 
 @dataclass(frozen=True)
 class SettingValue:
-    """One resolved setting. `value` is the text the service gets; `source` is e.g. `dotenv .env.production:4` or `default`."""
+    """One resolved setting. `value` is what the service gets; `source` e.g. `dotenv .env.production:4` or `default`."""
 
     name: str
     value: str | Secret

@@ -49,9 +49,7 @@ def _share(value: object) -> object:
 Duration = Annotated[
     float,
     BeforeValidator(_seconds),
-    WithJsonSchema(
-        {"type": "string", "pattern": r"^\d+(\.\d+)? ?(ms|s|min|h|d)$", "examples": ["20 s", "5 min"]}
-    ),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)? ?(ms|s|min|h|d)$", "examples": ["20 s", "5 min"]}),
 ]
 Share = Annotated[
     float,
@@ -91,9 +89,7 @@ class Setting(Frozen):
     """One variable the service runs on."""
 
     type: Literal["url", "secret", "text", "boolean", "integer", "milliseconds"]
-    default: str | int | bool | None = Field(
-        None, description="Used where no source has it. Secrets have none."
-    )
+    default: str | int | bool | None = Field(None, description="Used where no source has it. Secrets have none.")
     between: tuple[int, int] | None = Field(None, description="Smallest and largest allowed number.")
     required: bool = True
     about: str = ""
@@ -107,9 +103,7 @@ class Setting(Frozen):
         if self.between and self.type not in ("integer", "milliseconds"):
             raise ValueError(f"`between` on a {self.type}; it is for integer and milliseconds")
         if self.between and self.between[0] > self.between[1]:
-            raise ValueError(
-                f"between: {self.between[0]} is larger than {self.between[1]}; the smaller one first"
-            )
+            raise ValueError(f"between: {self.between[0]} is larger than {self.between[1]}; the smaller one first")
         return self
 
 
@@ -191,9 +185,7 @@ class Release(Frozen):
     """How a release is built into a folder and started from it."""
 
     produces: Path = Field("dist", description="The folder a build leaves; it becomes the release.")
-    start: Argv = Field(
-        description="Started in the release's folder with its settings as environment variables."
-    )
+    start: Argv = Field(description="Started in the release's folder with its settings as environment variables.")
     ready_within: Duration = 20.0
     drain_within: Duration = 30.0
     keep: Annotated[int, Field(ge=2, le=100)] = Field(5, description="How many verified releases are kept.")
@@ -227,9 +219,7 @@ class RunStep(StepBase):
     run: Argv
     shell: bool = False
     cwd: Path = "."
-    pass_settings: bool = Field(
-        False, description="Give the command the service's settings as environment variables."
-    )
+    pass_settings: bool = Field(False, description="Give the command the service's settings as environment variables.")
 
     @model_validator(mode="after")
     def _shell_takes_one_line(self) -> Self:
@@ -265,6 +255,9 @@ class LocalTarget(Frozen):
 
     kind: Literal["local"]
     path: Path
+    listen: Annotated[str, StringConstraints(pattern=r"^127\.0\.0\.1:\d{1,5}$")] = Field(
+        "127.0.0.1:0", description="Where the service listens for the proxy in front; port 0 picks a free one and keeps it."
+    )
 
 
 class Environment(Frozen):
@@ -282,9 +275,7 @@ class Environment(Frozen):
         default_factory=dict, description="Further variables of the service's process, no secrets."
     )
     watch_for: Duration = 20.0
-    watch_at_least: Annotated[int, Field(ge=1)] = Field(
-        20, description="Payments below which a watch is inconclusive."
-    )
+    watch_at_least: Annotated[int, Field(ge=1)] = Field(20, description="Payments below which a watch is inconclusive.")
     ca_file: Path | None = None
 
 

@@ -1,0 +1,63 @@
+"""enrolment.active_once: one paid payment, one activation, and it stays at one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from checks.facts.payments import Standing, standing
+from checks.facts.smoke import Settled, Smoke, settled
+from checks.judging import or_finding, unless_finding
+from pipeline.contracts import Check, When, World
+from pipeline.verdict import Finding, failed, passed
+
+SETTLE_S = 1.0
+"""How long a second activation may take to show."""
+
+
+@dataclass(frozen=True)
+class Activated:
+    """The enrolment when it was settled, and read again a little later."""
+
+    settled: Settled
+    later: Standing
+
+
+@or_finding
+async def gather(world: World, params: Smoke) -> Activated:
+    first = await settled(world, params)
+    await world.clock.sleep(SETTLE_S)
+    return Activated(first, await standing(world, first.paid.created.reference))
+
+
+@unless_finding
+def judge(fact: Activated, _params: Smoke) -> Finding:
+    reference, first = fact.settled.paid.created.reference, fact.settled.standing
+    counts = (first.activations, fact.later.activations)
+    measured = {"reference": reference, "activations": counts[0], "activations_later": counts[1]}
+    if counts == (1, 1) and first.active and fact.later.active:
+        return passed(f"paid {reference} was activated exactly once", **measured)
+    if 0 in counts or not fact.later.active:
+        return failed(
+            f"paid {reference}: {counts[0]} activations, {counts[1]} a second later, "
+            f"active {fact.later.active}; expected one that stays",
+            "The service loses paid orders: look at its log for this reference, then reconcile before you go on.",
+            **measured,
+        )
+    return failed(
+        f"paid {reference}: {counts[0]} activations, {counts[1]} a second later; expected exactly 1",
+        "Make the activation idempotent: a unique constraint on paylinkID in the service's database.",
+        **measured,
+    )
+
+
+CHECK = Check(
+    name="enrolment.active_once",
+    promise="A paid payment activates its enrolment exactly once.",
+    rows=("G8", "G11", "T12"),
+    gather=gather,
+    judge=judge,
+    params=Smoke,
+    network=True,
+    when=When.LIVE,
+    why="Invariant I1: no paid order is lost or doubled.",
+)

@@ -1,0 +1,59 @@
+"""leaks.none_in_bundle: what is about to be served to every visitor holds none of the run's secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from checks.facts import leaks
+from checks.facts.leaks import Search
+from checks.judging import Unjudged, or_finding, unless_finding
+from pipeline.contracts import Check, When, World
+from pipeline.spec import NoParams
+from pipeline.verdict import Finding, inconclusive
+
+_REMEDY = (
+    "Vite puts every VITE_ variable that client code reads into the public JavaScript: one `import.meta.env.NAME` is "
+    "enough, `import.meta.env[key]` takes all of them. Read the secret on the server only, take the reference out of "
+    "the client code, build again; if such a bundle was ever served, make a new credential at the gateway."
+)
+
+
+@or_finding
+async def gather(world: World, _params: NoParams) -> Search:
+    artifact = world.run.artifact
+    if artifact is None or not artifact.is_dir():
+        raise Unjudged(
+            inconclusive(
+                f"no built bundle to search: {artifact or 'nothing was built in this run'}",
+                "See that the build leaves the folder that `release.produces` names.",
+            )
+        )
+    named = [(str(path.relative_to(artifact.parent)), path) for path in _files(artifact)]
+    return await asyncio.to_thread(leaks.search, named, leaks.held(world), "the built bundle")
+
+
+def _files(artifact: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(artifact):
+        folders.sort()
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        yield from (Path(folder) / name for name in sorted(files + links))
+
+
+@unless_finding
+def judge(found: Search, _params: NoParams) -> Finding:
+    return leaks.verdict(found, _REMEDY)
+
+
+CHECK = Check(
+    name="leaks.none_in_bundle",
+    promise="No file of the built bundle holds one of the run's secrets, plain, encoded or compressed.",
+    rows=("G3", "G6", "G12", "T7"),
+    gather=gather,
+    judge=judge,
+    params=NoParams,
+    when=When.BUILT,
+    why="The names begin with VITE_, and whatever client code reads under such a name is public.",
+)

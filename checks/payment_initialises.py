@@ -1,0 +1,69 @@
+"""payment.initialises: a customer who wants to pay gets a pay link, in time, for the right amount."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from checks.facts.payments import remedy_for
+from checks.facts.smoke import Initialised, Smoke, initialised
+from checks.judging import or_finding, unless_finding
+from pipeline.contracts import Check, When, World
+from pipeline.verdict import Finding, failed, inconclusive, passed
+
+
+@or_finding
+async def gather(world: World, params: Smoke) -> Initialised:
+    return await initialised(world, params)
+
+
+@unless_finding
+def judge(fact: Initialised, _params: Smoke) -> Finding:
+    made, took = fact.created, fact.created.took_ms
+    measured = {"reference": made.reference, "status": made.status, "took_ms": took, "limit_ms": fact.under_s * 1000}
+    if made.link is None:
+        finding = inconclusive if made.status == 429 else failed
+        return finding(f"{made.asked}: {made.flaw} after {took:g} ms", remedy_for(made.status), **measured)
+    if took >= fact.under_s * 1000:
+        return failed(
+            f"{made.asked}: answered {made.status} after {took:g} ms, allowed under {fact.under_s:g} s",
+            "Find what the service waits for: its gateway client's time limit, its database, its own retries.",
+            **measured,
+        )
+    if urlsplit(made.link.url).scheme != "https":
+        return failed(
+            f"{made.asked}: the pay link {made.link.url} is not https",
+            "Customers type their card there: check the gateway's address in the settings.",
+            **measured,
+        )
+    if fact.seen is None or isinstance(fact.seen, Finding):
+        why = fact.seen.reason if fact.seen else "it was not asked"
+        return inconclusive(
+            f"{made.asked}: got a link, but the gateway could not confirm it: {why}",
+            (fact.seen.remedy if fact.seen else "") or "Ask again once the gateway answers.",
+            **measured,
+        )
+    if fact.seen.link_id != made.link.id or fact.seen.amount != made.cents or fact.seen.paid:
+        return failed(
+            f"{made.asked}: the gateway knows link {fact.seen.link_id} with {fact.seen.amount} cents, "
+            f"{fact.seen.status}; expected {made.link.id} with {made.cents} cents, not paid",
+            "The service changes the amount or the link on the way to the gateway; amounts are in cents.",
+            **measured,
+        )
+    return passed(
+        f"{made.asked}: answered {made.status} with a pay link in {took:g} ms (limit {fact.under_s:g} s), "
+        "and the gateway knows it with that amount",
+        **measured,
+    )
+
+
+CHECK = Check(
+    name="payment.initialises",
+    promise="A payment asked of the service gets a pay link in time, and the gateway knows it with the same amount.",
+    rows=("G1", "G8", "G13", "G15", "T5", "T10", "T12"),
+    gather=gather,
+    judge=judge,
+    params=Smoke,
+    network=True,
+    when=When.LIVE,
+    why="It is the first thing that breaks when credentials, address or settings are wrong.",
+)

@@ -1,0 +1,64 @@
+"""payment.is_paid: somebody paid the smoke payment, and the gateway says so."""
+
+from __future__ import annotations
+
+from checks.facts.smoke import Paid, Smoke, paid
+from checks.judging import or_finding, unless_finding
+from pipeline.contracts import Check, When, World
+from pipeline.verdict import Finding, failed, inconclusive, passed
+
+
+@or_finding
+async def gather(world: World, params: Smoke) -> Paid:
+    return await paid(world, params)
+
+
+@unless_finding
+def judge(fact: Paid, params: Smoke) -> Finding:
+    made = fact.created
+    measured = {
+        "reference": made.reference,
+        "cents": made.cents,
+        "gateway_status": fact.seen.status,
+        "took_ms": fact.took_ms,
+        "mode": fact.how,
+        "link": fact.link.url,
+    }
+    if not fact.seen.paid and fact.how == "operator":
+        return inconclusive(
+            f"nobody paid {made.asked} at {fact.link.url} within {params.wait:g} s; "
+            f"the gateway says {fact.seen.status}",
+            "Run again with a person ready to pay, or raise `wait`.",
+            **measured,
+        )
+    if not fact.seen.paid:
+        return failed(
+            f"{made.asked}: the pay page answered {fact.page_status}, "
+            f"and after {fact.took_ms} ms the gateway still says {fact.seen.status}",
+            "Open the pay link in a browser and pay with the test card; see the gateway's log.",
+            page_status=fact.page_status,
+            **measured,
+        )
+    if fact.seen.amount != made.cents:
+        return failed(
+            f"{made.asked}: the gateway was paid {fact.seen.amount} cents, asked were {made.cents}",
+            "The service asks the gateway for another amount than the customer agreed to; amounts are in cents.",
+            **measured,
+        )
+    return passed(
+        f"{made.asked} was paid ({fact.how}) and the gateway says {fact.seen.status} after {fact.took_ms} ms",
+        **measured,
+    )
+
+
+CHECK = Check(
+    name="payment.is_paid",
+    promise="The smoke payment can be paid at its pay link, and the gateway calls it paid with the same amount.",
+    rows=("G8", "T12"),
+    gather=gather,
+    judge=judge,
+    params=Smoke,
+    network=True,
+    when=When.LIVE,
+    why="A link that cannot be paid earns nothing.",
+)

@@ -1,0 +1,73 @@
+"""payments.reconciled: invariant I1, measured over everything paid since the run began."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from checks.judging import or_finding, unless_finding
+from pipeline.contracts import Check, When, World
+from pipeline.spec import Duration, Frozen
+from pipeline.verdict import Finding, failed, passed
+
+if TYPE_CHECKING:
+    from pipeline.reconcile import Reconciliation
+
+NAMED_AT_MOST = 20
+
+
+class Reconciled(Frozen):
+    """How long payments that are still settling get before they count."""
+
+    settle: Duration = 10.0
+
+
+@or_finding
+async def gather(world: World, params: Reconciled) -> tuple[datetime, Reconciliation]:
+    from pipeline.reconcile import reconcile
+
+    since = world.run.started
+    return since, await reconcile(
+        world.gateway, world.service, world.clock, since=since, settle=params.settle, repair=False
+    )
+
+
+@unless_finding
+def judge(fact: tuple[datetime, Reconciliation], _params: Reconciled) -> Finding:
+    since, result = fact
+    measured = {
+        "since": since.isoformat(timespec="seconds"),
+        "paid": result.paid,
+        "activated": result.activated,
+        "mismatches": [
+            {"reference": m.reference, "found": m.found, "expected": m.expected}
+            for m in result.mismatches[:NAMED_AT_MOST]
+        ],
+    }
+    if not result.ok:
+        named = "; ".join(f"{m.reference}: {m.found}, expected {m.expected}" for m in result.mismatches[:NAMED_AT_MOST])
+        rest = len(result.mismatches) - NAMED_AT_MOST
+        return failed(
+            f"gateway and service disagree on {len(result.mismatches)} payments since {measured['since']}: {named}"
+            + (f"; and {rest} more" if rest > 0 else ""),
+            "For each: look it up in the gateway's dashboard and the service's log; activate what was paid, "
+            "revoke what was not, refund what was paid twice.",
+            **measured,
+        )
+    return passed(
+        f"since {measured['since']} the gateway calls {result.paid} payments paid and each has exactly one activation",
+        **measured,
+    )
+
+
+CHECK = Check(
+    name="payments.reconciled",
+    promise="Every payment the gateway calls paid has exactly one activation, and none is activated unpaid.",
+    rows=("G9", "G13", "G18", "G21", "T12", "T17"),
+    gather=gather,
+    judge=judge,
+    params=Reconciled,
+    network=True,
+    when=When.LIVE,
+    why="Invariant I1: no paid order is lost or doubled.",
+)

@@ -1,0 +1,150 @@
+"""settings.names_fit_environment: what is deployed to an environment carries that environment's names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import PurePath
+from urllib.parse import urlsplit
+
+from pipeline.contracts import Check, World
+from pipeline.secrets import Secret
+from pipeline.spec import FromDotenv, Frozen
+from pipeline.verdict import Finding, failed, passed
+
+PRODUCTION = ("production", "prod", "live")
+DEVELOPMENT = ("development", "dev", "example", "sample", "test")
+"""Words in a file's or host's name that say it is not meant for production."""
+
+
+class Names(Frozen):
+    """Which setting names the mode the service runs in."""
+
+    setting: str = "VITE_NODE_ENV"
+
+
+@dataclass(frozen=True)
+class Place:
+    """What distinguishes one environment from another."""
+
+    url: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Fit:
+    """`mode` is None when unset. `files` are the dotenv files the environment declares as sources."""
+
+    environment: str
+    places: Mapping[str, Place]
+    mode: str | None
+    modes_allowed: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+async def gather(world: World, params: Names) -> Fit:
+    setting = world.settings.values.get(params.setting)
+    return Fit(
+        environment=world.environment_name,
+        places={name: Place(e.url, e.target.path) for name, e in world.spec.environments.items()},
+        mode=None if setting is None or isinstance(setting.value, Secret) else setting.value,
+        modes_allowed=world.environment.allowed.get(params.setting, (world.environment_name,)),
+        files=tuple(s.dotenv for s in world.environment.settings_from if isinstance(s, FromDotenv)),
+    )
+
+
+def judge(fit: Fit, params: Names) -> Finding:
+    mistakes = [*_mode(fit, params), *_files(fit), *_url(fit), *_shared(fit)]
+    if mistakes:
+        return failed(
+            f"environment {fit.environment}: " + "; ".join(found for found, _ in mistakes),
+            "\n".join(dict.fromkeys(fix for _, fix in mistakes)),
+            mistakes=[found for found, _ in mistakes],
+        )
+    return passed(
+        f"{params.setting}={fit.mode}, the sources and the address {fit.places[fit.environment].url} "
+        f"fit environment {fit.environment}"
+    )
+
+
+Mistake = tuple[str, str]
+
+
+def _mode(fit: Fit, params: Names) -> list[Mistake]:
+    if fit.mode in fit.modes_allowed:
+        return []
+    allowed = " or ".join(fit.modes_allowed)
+    found = "is not set" if fit.mode is None else f"is {fit.mode!r}"
+    return [(f"{params.setting} {found}, allowed {allowed}", f"set {params.setting}={fit.modes_allowed[0]}")]
+
+
+def _files(fit: Fit) -> list[Mistake]:
+    return [
+        (
+            f"settings come from {file}, a file named for {word}",
+            f"Under environments.{fit.environment}.settings_from name a file of {fit.environment} itself.",
+        )
+        for file in fit.files
+        for word in sorted(_words(_meaningful(file)) & _foreign(fit))[:1]
+    ]
+
+
+def _url(fit: Fit) -> list[Mistake]:
+    url = fit.places[fit.environment].url
+    fix = f"Set environments.{fit.environment}.url to the address customers of {fit.environment} use."
+    if url == "sandbox":
+        return [("its url is the sandbox", fix)] if fit.environment in PRODUCTION else []
+    host = urlsplit(url).hostname or ""
+    if _private(host):
+        return [(f"its url {url} is an address of this machine or a private network", fix)]
+    return [
+        (f"its url {url} is named for {word}", fix)
+        for word in sorted(_words(host.rpartition(".")[0]) & _foreign(fit))[:1]
+    ]
+
+
+def _shared(fit: Fit) -> list[Mistake]:
+    """Two environments at one place: a deploy to the one would change the other."""
+    here = fit.places[fit.environment]
+    others = [(name, place) for name, place in sorted(fit.places.items()) if name != fit.environment]
+    fix = "Give every environment in pipeline.yaml a url and a target of its own."
+    return [
+        *((f"environment {name} has the same url {here.url}", fix) for name, p in others if p.url == here.url),
+        *((f"environment {name} has the same target {p.target}", fix) for name, p in others if p.target == here.target),
+    ]
+
+
+def _foreign(fit: Fit) -> set[str]:
+    others = {name.lower() for name in fit.places if name != fit.environment}
+    words = others | set(DEVELOPMENT) if fit.environment in PRODUCTION else others
+    return words - {fit.environment.lower()}
+
+
+def _meaningful(file: str) -> str:
+    """An absolute path lies where the machine's owner put it; only its last part was named by the team."""
+    return PurePath(file).name if file.startswith("/") else file
+
+
+def _words(name: str) -> set[str]:
+    return {word for word in re.split(r"[^a-z0-9]+", name.lower()) if word}
+
+
+def _private(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal", ".test", ".invalid"))
+    return address.is_private or address.is_loopback or address.is_link_local
+
+
+CHECK = Check(
+    name="settings.names_fit_environment",
+    promise="Mode, sources, address and target carry the names of the environment that is deployed to.",
+    rows=("G2", "T2", "T3", "T14"),
+    gather=gather,
+    judge=judge,
+    params=Names,
+    why="Most wrong deployments are the right thing done to the wrong environment.",
+)

@@ -1,0 +1,473 @@
+"""What each verb does between its flags and its exit code. Prints for a person, or one JSON document with `--json`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import wiring
+from pipeline.errors import Exit, Refused, TollgateError, Usage
+
+if TYPE_CHECKING:
+    from pipeline.events import Entry, Listener
+    from pipeline.run_record import Outcome
+    from pipeline.secrets import Redactor
+    from pipeline.session import Session
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What every verb takes."""
+
+    env: str = "sandbox"
+    spec: str = str(wiring.HOME / "pipeline.yaml")
+    json: bool = False
+
+
+def ended(flags: Flags, verb: Callable[[], Awaitable[Exit]]) -> int:
+    """Runs a verb; returns the exit code. What an operator can mend is a message, what only we can is called a bug."""
+    try:
+        return int(asyncio.run(_within(verb)))
+    except TollgateError as error:
+        _say_error(flags, error.exit_code, str(error), error.remedy)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        _say_error(flags, Exit.INTERRUPTED, "interrupted before anything was changed", "")
+        return int(Exit.INTERRUPTED)
+    except Exception:
+        log = _keep_traceback()
+        _say_error(flags, Exit.BUG, "this is a bug of Tollgate, not of your service", f"Report it with {log}.")
+        return int(Exit.BUG)
+
+
+async def _within(verb: Callable[[], Awaitable[Exit]]) -> Exit:
+    return await verb()
+
+
+def _say_error(flags: Flags, code: Exit, message: str, remedy: str) -> None:
+    from pipeline.tables import print_json
+
+    if flags.json:
+        print_json({"error": message, "remedy": remedy, "exit_code": int(code)})
+    sys.stderr.write(f"{message}\n" + (f"  Fix: {remedy}\n" if remedy else ""))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from pipeline.console import escape_data
+
+        sys.stderr.write(f"::error title=Tollgate::{escape_data(message)}\n")
+
+
+def _keep_traceback() -> Path:
+    """A traceback without values: frames and the error's type, so that no secret can stand in it."""
+    path = Path(".tollgate") / "bug.log"
+    path.parent.mkdir(exist_ok=True)
+    kind, _, frames = sys.exc_info()
+    path.touch(mode=0o600)
+    path.write_text("".join(traceback.format_tb(frames)) + f"{getattr(kind, '__name__', kind)}\n", encoding="utf-8")
+    return path.resolve()
+
+
+# ---- runs --------------------------------------------------------------------------------------------------
+
+
+def deploy(flags: Flags, *, resume: bool, watch: float | None, reason: str = "") -> int:
+    async def verb() -> Exit:
+        from pipeline import runner
+
+        chosen = wiring.choose(flags.spec, flags.env)
+        if not resume:
+            return await _run(
+                flags, chosen, lambda session: _deploy(session, chosen, reason), release=True, watch=watch
+            )
+        unfinished = _unfinished(chosen)
+
+        async def go_on(session: Session) -> Outcome:
+            return await runner.resume(session, _plan(chosen, "deploy"), _owner(session), unfinished)
+
+        runner.refuse_resuming(unfinished, _plan(chosen, "deploy"), flags.env)
+        return await _run(flags, chosen, go_on, continues=unfinished, watch=watch)
+
+    return ended(flags, verb)
+
+
+async def _deploy(session: Session, chosen: wiring.Chosen, reason: str) -> Outcome:
+    from pipeline import runner
+
+    return await runner.deploy(session, _plan(chosen, "deploy"), _owner(session), reason=reason)
+
+
+def _unfinished(chosen: wiring.Chosen) -> Any:
+    """The unfinished run that `--resume` continues. Raises Refused when there is none."""
+    from pipeline.standing import open_runs
+
+    found = [one for one in open_runs(_entries(chosen)) if one.verb == "deploy"]
+    if not found:
+        raise Refused(f"no deploy to {chosen.name} was left unfinished", f"`./inv deploy --env {chosen.name}`")
+    return found[0]
+
+
+def rollback(flags: Flags, *, to: str | None, reason: str, yes: bool) -> int:
+    async def verb() -> Exit:
+        chosen = wiring.choose(flags.spec, flags.env)
+
+        async def go_back(session: Session) -> Outcome:
+            from pipeline import rolling_back
+
+            choice = await rolling_back.choose(session, to)
+            if not flags.json:
+                _show_choice(choice, flags.env)
+            if not yes and flags.env != "sandbox":
+                _confirm(flags.env)
+            return await rolling_back.rollback(
+                session, _plan(chosen, "rollback", ("prove",)), _owner(session), to=to, reason=reason
+            )
+
+        return await _run(flags, chosen, go_back)
+
+    return ended(flags, verb)
+
+
+def _show_choice(choice: Any, env: str) -> None:
+    from pipeline.tables import print_status
+
+    print_status(
+        {
+            "environment": env,
+            "live now": choice.live or "nothing, or unclear",
+            "goes back to": choice.release or "closed, as before",
+            "because": choice.why_that,
+            "restores": ", ".join(one.name for one in choice.armed) or "nothing",
+        }
+    )
+
+
+def _confirm(env: str) -> None:
+    if not sys.stdin.isatty():
+        raise Usage(f"rollback of {env} asks before it acts, and nobody is at the keyboard", "Add --yes.")
+    if input(f"Type the environment's name to go on ({env}): ").strip() != env:
+        raise Refused("not confirmed, nothing was changed", "Start again, or add --yes.")
+
+
+def validate(flags: Flags, *, offline: bool) -> int:
+    async def verb() -> Exit:
+        from pipeline import runner
+
+        chosen = wiring.choose(flags.spec, flags.env)
+        plan = _plan(chosen, "validate", ("gates",), offline=offline)
+        code = await _run(flags, chosen, lambda session: runner.look(session, plan))
+        if code is Exit.DONE and not flags.json:
+            from pipeline.recommendations import recommendations
+
+            sys.stdout.write(f"\n{flags.env.capitalize()} configuration validation passed\n\nRecommendations:\n")
+            sys.stdout.writelines(f"  - {line}\n" for line in recommendations(flags.env))
+        return code
+
+    return ended(flags, verb)
+
+
+def verify(flags: Flags) -> int:
+    async def verb() -> Exit:
+        from pipeline import runner
+
+        chosen = wiring.choose(flags.spec, flags.env)
+        return await _run(flags, chosen, lambda session: runner.look(session, _plan(chosen, "verify", ("prove",))))
+
+    return ended(flags, verb)
+
+
+def _plan(chosen: wiring.Chosen, verb: str, stages: Sequence[str] | None = None, *, offline: bool = False) -> Any:
+    from pipeline import plan
+    from pipeline.spec import STAGES
+
+    return plan.make(
+        chosen.spec, chosen.name, chosen.tables.checks, verb=verb, stages=stages or STAGES, offline=offline
+    )
+
+
+def _owner(session: Session) -> Any:
+    from pipeline.lease import Owner
+
+    return Owner.this_process(session.recorder.run, session.who)
+
+
+async def _run(
+    flags: Flags, chosen: wiring.Chosen, act: Callable[[Session], Awaitable[Outcome]], **opening: Any
+) -> Exit:
+    """Opens the environment, runs `act` under the console's eyes, and leaves the report."""
+    from pipeline import console
+
+    with ExitStack() as stack:
+
+        def listeners(redactor: Redactor) -> Sequence[Listener]:
+            stream = sys.stderr if flags.json else sys.stdout
+            kind = "plain" if flags.json else console.choose(os.environ, stream)
+            return [stack.enter_context(console.listener(kind, stream, redactor=redactor))]
+
+        async with wiring.opened(chosen, listeners, **opening) as session:
+            try:
+                outcome = await act(session)
+            finally:
+                paths = _write_report(session)
+        _close_run(flags, session, paths)
+        return outcome.exit
+
+
+def _write_report(session: Session) -> Any:
+    """The report of whatever is on record of this run; None when nothing is."""
+    from pipeline import report
+
+    entries = session.journal.entries(session.recorder.run)
+    if not entries:
+        return None
+    return report.write(report.build(entries), session.state / "reports" / session.recorder.run)
+
+
+def _close_run(flags: Flags, session: Session, paths: Any) -> None:
+    from pipeline import report
+    from pipeline.tables import print_json
+
+    if paths is None:
+        return
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        report.write_job_summary(Path(summary), report.build(session.journal.entries(session.recorder.run)))
+    if flags.json:
+        import json
+
+        print_json(json.loads(paths.json.read_text(encoding="utf-8")))
+    else:
+        sys.stdout.write(f"Report: {paths.html}\n")
+
+
+# ---- looking -----------------------------------------------------------------------------------------------
+
+
+def plan(flags: Flags) -> int:
+    async def verb() -> Exit:
+        from pipeline.tables import print_json, print_plan
+
+        chosen = wiring.choose(flags.spec, flags.env)
+        data = _plan(chosen, "deploy").as_data()
+        print_json(data) if flags.json else print_plan(data)
+        return Exit.DONE
+
+    return ended(flags, verb)
+
+
+def config_check(flags: Flags) -> int:
+    """The settings as a run would see them; exit 1 when one is wrong."""
+
+    async def verb() -> Exit:
+        chosen = wiring.choose(flags.spec, flags.env)
+        settings = await wiring.settings_of(chosen)
+        rows = [
+            {"name": value.name, "value": _shown(value.value), "source": value.source}
+            for value in settings.values.values()
+        ]
+        mistakes = [
+            {"name": one.name, "where": one.where, "found": one.found, "allowed": one.allowed, "fix": one.remedy}
+            for one in settings.mistakes
+        ]
+        _print(
+            flags,
+            {"environment": flags.env, "sources": list(settings.sources), "settings": rows, "mistakes": mistakes},
+            lambda: _print_settings(flags.env, settings.sources, rows, mistakes),
+        )
+        return Exit.REFUSED if mistakes else Exit.DONE
+
+    return ended(flags, verb)
+
+
+def _shown(value: object) -> str:
+    from pipeline.secrets import Secret
+
+    return f"[redacted] fingerprint {value.fingerprint()}" if isinstance(value, Secret) else str(value)
+
+
+def _print_settings(
+    env: str, sources: Sequence[str], rows: Sequence[Mapping[str, str]], mistakes: Sequence[Mapping[str, str]]
+) -> None:
+    from pipeline.tables import print_table
+
+    sys.stdout.write(f"Settings of {env}, looked for in: {', then '.join(sources)}\n\n")
+    print_table([(row["name"], row["value"], row["source"]) for row in rows], ("name", "value", "source"))
+    for one in mistakes:
+        sys.stdout.write(
+            f"\n{one['name']} ({one['where']}): found {one['found']}; allowed: {one['allowed']}\n  Fix: {one['fix']}\n"
+        )
+    sys.stdout.write("\nAll settings are valid.\n" if not mistakes else f"\n{len(mistakes)} to mend.\n")
+
+
+def status(flags: Flags) -> int:
+    async def verb() -> Exit:
+        from pipeline.lease import held
+        from pipeline.standing import open_runs
+
+        chosen = wiring.choose(flags.spec, flags.env)
+        target = await wiring.looking_at(chosen)
+        live, problem = await _live(target)
+        releases = await target.releases.all()
+        unfinished = open_runs(_entries(chosen))
+        from pipeline.contracts import SwitchName
+
+        data = {
+            "environment": flags.env,
+            "live": live,
+            "address": await wiring.address(chosen),
+            "problem": problem or None,
+            "maintenance": _switch(await target.switches.read(SwitchName.MAINTENANCE)),
+            "payments": _switch(await target.switches.read(SwitchName.PAYMENTS_OFF), on="open"),
+            "lease": held(chosen.state / "lease.sqlite"),
+            "unfinished": [
+                {"run": one.run, "verb": one.verb, "stands at": one.stands_at, "changed": one.changed}
+                for one in unfinished
+            ],
+            "releases": [
+                {"release": one.id, "state": one.state.value, "since": one.since, "why": one.why} for one in releases
+            ],
+        }
+        _print(flags, data, lambda: _print_status(data))
+        return Exit.DONE
+
+    return ended(flags, verb)
+
+
+async def _live(target: Any) -> tuple[str | None, str]:
+    try:
+        return await target.traffic.live(), ""
+    except TollgateError as error:
+        return None, str(error)
+
+
+def _switch(value: Any, on: str = "off") -> str:
+    return (
+        on if value is None else f"{'closed' if on == 'open' else 'on'} since {value.since} by {value.who}: {value.why}"
+    )
+
+
+def _print_status(data: Mapping[str, Any]) -> None:
+    from pipeline.tables import print_status
+
+    print_status({key: value for key, value in data.items() if value not in (None, [])})
+
+
+def history(flags: Flags) -> int:
+    async def verb() -> Exit:
+        from pipeline.tables import print_history
+
+        chosen = wiring.choose(flags.spec, flags.env)
+        with wiring.recorded(chosen) as journal:
+            runs = journal.runs() if journal else []
+        _print(flags, runs, lambda: print_history(runs))
+        return Exit.DONE
+
+    return ended(flags, verb)
+
+
+def report(flags: Flags, *, run: str | None) -> int:
+    async def verb() -> Exit:
+        from pipeline import report as reports
+
+        chosen = wiring.choose(flags.spec, flags.env)
+        entries = _entries(chosen)
+        known = list(dict.fromkeys(entry.run for entry in entries))
+        wanted = run or (known[-1] if known else None)
+        if wanted is None or wanted not in known:
+            raise Usage(
+                f"no run {wanted or ''} of {flags.env} is on record",
+                f"`./inv history --env {flags.env}` lists them" + (f"; the last is {known[-1]}." if known else "."),
+            )
+        own = [entry for entry in entries if entry.run == wanted]
+        paths = reports.write(reports.build(own), chosen.state / "reports" / wanted)
+        if flags.json:
+            sys.stdout.write(paths.json.read_text(encoding="utf-8"))
+        else:
+            sys.stdout.write(paths.markdown.read_text(encoding="utf-8") + f"\nAs a page: {paths.html}\n")
+        return Exit.DONE
+
+    return ended(flags, verb)
+
+
+def audit(flags: Flags) -> int:
+    """Verifies the chain; exit 4 when it is broken, 1 when there is nothing to verify."""
+
+    async def verb() -> Exit:
+        chosen = wiring.choose(flags.spec, flags.env)
+        with wiring.recorded(chosen) as journal:
+            if journal is None:
+                raise Refused(f"{flags.env} has no journal yet", f"`./inv deploy --env {flags.env}` begins one.")
+            breaks, entries = journal.verify(), journal.entries()
+        head = entries[-1].hash if entries else ""
+        data = {"entries": len(entries), "head": head, "breaks": breaks}
+        _print(flags, data, lambda: _print_audit(data))
+        return Exit.PERSON_NEEDED if breaks else Exit.DONE
+
+    return ended(flags, verb)
+
+
+def _print_audit(data: Mapping[str, Any]) -> None:
+    for one in data["breaks"]:
+        sys.stdout.write(f"BROKEN {one}\n")
+    if data["breaks"]:
+        sys.stdout.write("The record was altered. Keep the file, and find out who had access to it.\n")
+    else:
+        sys.stdout.write(f"The chain of {data['entries']} entries is whole. Head: {data['head']}\n")
+
+
+def checks(flags: Flags) -> int:
+    async def verb() -> Exit:
+        from pipeline.tables import print_status
+
+        table = wiring.catalogue().checks
+        rows = [
+            {"check": check.name, "promise": check.promise, "rows": ", ".join(check.rows)} for check in table.values()
+        ]
+        _print(flags, rows, lambda: print_status({"checks": rows}))
+        return Exit.DONE
+
+    return ended(flags, verb)
+
+
+# ---- sandbox and drills ------------------------------------------------------------------------------------
+
+
+def sandbox(flags: Flags, *, do: str) -> int:
+    async def verb() -> Exit:
+        chosen = wiring.choose(flags.spec, flags.env)
+        if not chosen.in_sandbox:
+            raise Usage(f"{flags.env} is no sandbox: its url is {chosen.environment.url}", "Use --env sandbox.")
+        data = await wiring.sandbox(chosen, do)
+        from pipeline.tables import print_status
+
+        _print(flags, data, lambda: print_status(data))
+        return Exit.DONE
+
+    return ended(flags, verb)
+
+
+def drill(flags: Flags, *, fault: str | None, every: bool, listing: bool) -> int:
+    async def verb() -> Exit:
+        from sandbox.drills.run import drill as play
+
+        return await play(flags.spec, fault=fault, every=every, listing=listing, as_json=flags.json)
+
+    return ended(flags, verb)
+
+
+def _entries(chosen: wiring.Chosen) -> Sequence[Entry]:
+    with wiring.recorded(chosen) as journal:
+        return journal.entries() if journal else []
+
+
+def _print(flags: Flags, data: Any, human: Callable[[], None]) -> None:
+    from pipeline.tables import print_json
+
+    if flags.json:
+        print_json(data)
+    else:
+        human()

@@ -1,0 +1,703 @@
+"""What a person sees of a run while it goes on: a live terminal, plain lines, or a GitHub Actions log.
+
+Every text of an event passes the redactor and loses its control characters before it is laid out, so that neither a
+wrapped line nor a command's output can carry a secret or forge a line. Listeners only listen; none steers a run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Literal, Self, TextIO
+
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from pipeline import story
+from pipeline.events import Entry, Event, Kind, Output
+from pipeline.tables import print_findings, print_history, print_json, print_plan, print_status, print_table
+from pipeline.words import Redacts, count, each_text, fold, one_line, printable, sentence, took
+
+__all__ = [
+    "ConsoleListener",
+    "GitHub",
+    "Plain",
+    "Terminal",
+    "choose",
+    "listener",
+    "print_findings",
+    "print_history",
+    "print_json",
+    "print_plan",
+    "print_status",
+    "print_table",
+]
+
+ConsoleKind = Literal["terminal", "plain", "github"]
+_BLOCKING = ("FAIL", "ERROR", "INCONCLUSIVE")
+_BAD_OUTCOMES = ("failed", "timed out")
+_KEPT_LINES = 20
+"""How many of a command's last lines are shown when it fails (its output is not kept in the journal)."""
+_LIVE_LINES = 3
+
+
+def choose(environment: Mapping[str, str], stream: TextIO) -> ConsoleKind:
+    """Which listener fits: GitHub Actions says so itself, a terminal that can move its cursor is live, else plain."""
+    if environment.get("GITHUB_ACTIONS") == "true":
+        return "github"
+    if stream.isatty() and environment.get("TERM") != "dumb":
+        return "terminal"
+    return "plain"
+
+
+def listener(
+    kind: ConsoleKind,
+    stream: TextIO,
+    *,
+    redactor: Redacts,
+    environment: Mapping[str, str] = os.environ,
+    width: int | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> ConsoleListener:
+    """The listener of a kind. Use it as a context manager: `close()` gives the terminal back also after an error.
+
+    `environment` is asked for NO_COLOR and COLUMNS. `width` (columns) and `now` are for what the terminal would say.
+    """
+    match kind:
+        case "terminal":
+            console = Console(
+                file=stream,
+                force_terminal=True,
+                width=width,
+                no_color=bool(environment.get("NO_COLOR")),
+                highlight=False,
+                markup=False,
+                emoji=False,
+                _environ=environment,
+            )
+            return Terminal(console, redactor, now)
+        case "plain":
+            return Plain(stream, redactor)
+        case "github":
+            return GitHub(stream, redactor)
+
+
+@dataclass
+class _Running:
+    """A step that has begun and not ended, as the console follows it."""
+
+    stage: str
+    step: str
+    since: datetime
+    limit_s: float | None
+    attempt: int
+    finding: Mapping[str, Any] | None
+    armed: list[str]
+    lines: deque[str]
+
+
+class ConsoleListener:
+    """Follows a run: which steps are under way, what they found, what came before. Kinds of console lay it out."""
+
+    def __init__(self, redactor: Redacts) -> None:
+        self._redactor = redactor
+        self._forget()
+
+    def _forget(self) -> None:
+        self._entries: list[Entry] = []
+        self._running: dict[tuple[str, str], _Running] = {}
+        self._start: datetime | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the output; safe to repeat."""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Output):
+            self._output(replace(event, line=self._clean(event.line)))
+            return
+        entry = replace(event, data=each_text(event.data, self._clean))
+        self._start = self._start or entry.at
+        self._entries.append(entry)
+        self._follow(entry)
+        self._entry(entry)
+        if entry.kind is Kind.STEP_FINISHED:
+            self._running.pop(_key(entry), None)
+        if entry.kind is Kind.RUN_FINISHED:
+            self._finished(story.build(self._entries))
+            self._forget()
+
+    def _clean(self, text: str) -> str:
+        return self._redactor.text(printable(text))
+
+    def _follow(self, entry: Entry) -> None:
+        data = entry.data
+        match entry.kind:
+            case Kind.STEP_STARTED:
+                limit, attempt = data.get("limit_s"), data.get("attempt")
+                self._running[_key(entry)] = _Running(
+                    stage=str(data.get("stage")),
+                    step=str(data.get("step")),
+                    since=entry.at,
+                    limit_s=limit if isinstance(limit, int | float) else None,
+                    attempt=attempt if isinstance(attempt, int) else 1,
+                    finding=None,
+                    armed=[],
+                    lines=deque(maxlen=_KEPT_LINES),
+                )
+            case Kind.FINDING if running := self._running.get(_key(entry)):
+                running.finding = data
+            case Kind.CHECKPOINT_ARMED if running := self._running.get(_key(entry)):
+                running.armed.append(str(data.get("name")))
+            case _:
+                pass
+
+    def _since_start(self, entry: Entry) -> float:
+        return (entry.at - (self._start or entry.at)).total_seconds()
+
+    def _output(self, output: Output) -> None:
+        raise NotImplementedError
+
+    def _entry(self, entry: Entry) -> None:
+        raise NotImplementedError
+
+    def _finished(self, report: story.RunReport) -> None:
+        raise NotImplementedError
+
+
+def _key(entry: Entry) -> tuple[str, str]:
+    return str(entry.data.get("stage")), str(entry.data.get("step"))
+
+
+def _mark(data: Mapping[str, Any], finding: Mapping[str, Any] | None) -> str:
+    """One word for how a step ended: the verdict of a check that came to its end, else the outcome."""
+    outcome = str(data.get("outcome"))
+    return str(finding.get("verdict")) if finding and outcome in ("done", "failed") else outcome
+
+
+def _steps_of(plan: object, stage: str) -> int | None:
+    """How many steps the plan gives a stage."""
+    stages = plan.get("stages") if isinstance(plan, Mapping) else None
+    for one in stages if isinstance(stages, list) else []:
+        if isinstance(one, Mapping) and one.get("name") == stage and isinstance(one.get("steps"), list):
+            return len(one["steps"])
+    return None
+
+
+# ---- what the entries that are not steps say, for every kind of console -------------------------------------
+
+
+def _story_line(entry: Entry) -> tuple[str, str] | None:
+    """A mark and a sentence for an entry of a run's frame and of its way back; None for what is told elsewhere."""
+    data = {key: "" if value is None else value for key, value in entry.data.items()}
+    match entry.kind:
+        case Kind.LEASE_TAKEN if data.get("from_dead_owner"):
+            return "note", f"The lease was taken over from {data['from_dead_owner']}, which is no longer alive."
+        case Kind.RUN_FAILED:
+            place = " / ".join(str(part) for part in (data.get("stage"), data.get("step")) if part)
+            return "failed", f"{place}: {data.get('error', '')}" if place else str(data.get("error", ""))
+        case Kind.RELEASE_MARKED:
+            return str(data.get("state")), f"release {data.get('release')}: {data.get('why')}"
+        case Kind.WAYBACK_STARTED:
+            to = f"back to release {data['release']}" if data.get("release") else "there is no release to go back to"
+            return "way back", f"{data.get('why')}; {to}"
+        case Kind.PAYMENTS_CLOSED:
+            return "closed", "No new payments are taken; webhooks stay open."
+        case Kind.CHECKPOINT_CONFIRMED:
+            return _confirmed(data)
+        case Kind.RECONCILED:
+            return _reconciled(data)
+        case Kind.REOPENED:
+            release = f"Release {data['release']} takes payments again" if data.get("release") else "Open again"
+            return "open", f"{release}{_after(data)}."
+        case Kind.CLOSED:
+            return "CLOSED", f"The service stays closed ({data.get('how')}): {data.get('why')}"
+        case Kind.RUN_SUPERSEDED:
+            return "note", f"Run {data.get('of_run')}, left unfinished, was put right by run {data.get('by_run')}."
+        case _:
+            return None
+
+
+def _after(data: Mapping[str, Any]) -> str:
+    seconds = data.get("took_s")
+    return f", {took(seconds)} after the decision" if isinstance(seconds, int | float) else ""
+
+
+def _confirmed(data: Mapping[str, Any]) -> tuple[str, str]:
+    if data.get("ok") is True:
+        return "restored", f"{data.get('name')}: put back, read again and confirmed"
+    said = [f"found {data['found']}" if data.get("found") else "", str(data.get("error") or "")]
+    expected = f"expected {data['expected']}" if data.get("expected") else ""
+    return "NOT RESTORED", f"{data.get('name')}: " + "; ".join(part for part in (*said, expected) if part)
+
+
+def _reconciled(data: Mapping[str, Any]) -> tuple[str, str]:
+    repaired = data.get("repaired") or []
+    told = f"{data.get('paid')} paid at the gateway, {data.get('activated')} activated"
+    if repaired:
+        told += f", {count(len(repaired), 'activation')} caught up"
+    if data.get("ok") is True:
+        return "reconciled", told
+    wrong = [
+        f"{one.get('reference')}: found {one.get('found')}, expected {one.get('expected')}"
+        for one in data.get("mismatches") or []
+        if isinstance(one, Mapping)
+    ]
+    return "NOT EQUAL", "; ".join([told, *wrong, *([str(data["error"])] if data.get("error") else [])])
+
+
+def _title(entry: Entry) -> str:
+    data = entry.data
+    return f"{data.get('verb')} {data.get('service')} to {data.get('environment')}"
+
+
+# ---- plain lines ---------------------------------------------------------------------------------------------
+
+
+class Plain(ConsoleListener):
+    """One line for each event that matters, with the time since the start of the run."""
+
+    def __init__(self, stream: TextIO, redactor: Redacts) -> None:
+        super().__init__(redactor)
+        self._stream = stream
+        self._at = 0.0
+
+    def _line(self, text: str, indent: str = "") -> None:
+        self._stream.write(f"[{self._at:7.1f} s] {indent}{one_line(text)}\n")
+        self._stream.flush()
+
+    def _output(self, output: Output) -> None:
+        # The time is that of the last entry: an output line carries none.
+        self._stream.write(f"[{self._at:7.1f} s] {output.stage}: {output.step} | {output.line}\n")
+        self._stream.flush()
+
+    def _entry(self, entry: Entry) -> None:
+        self._at = self._since_start(entry)
+        data = entry.data
+        match entry.kind:
+            case Kind.RUN_STARTED:
+                self._line(f"{_title(entry)}, run {entry.run}, by {data.get('who')} on {data.get('machine')}")
+                self._line(f"release {data.get('release') or '-'}, last verified {data.get('previous') or '-'}")
+            case Kind.STAGE_STARTED:
+                self._stage_started(str(data.get("stage")))
+            case Kind.CHECKPOINT_ARMED:
+                self._line(f"{data.get('stage')}: {data.get('step')}: way back armed: {data.get('name')}")
+            case Kind.FINDING if _key(entry) not in self._running:
+                self._found(data)
+            case Kind.STEP_FINISHED:
+                self._step_finished(entry)
+            case Kind.STAGE_FINISHED:
+                self._stage_finished(data)
+            case _:
+                if told := _story_line(entry):
+                    self._tell(entry.kind, *told)
+
+    def _stage_started(self, stage: str) -> None:
+        self._line(f"{stage}: started")
+
+    def _stage_finished(self, data: Mapping[str, Any]) -> None:
+        self._line(f"{data.get('stage')}: {data.get('outcome')} in {took(data.get('took_s'))}")
+
+    def _tell(self, kind: Kind, mark: str, text: str) -> None:
+        self._line(f"{mark}: {text}")
+
+    def _found(self, data: Mapping[str, Any]) -> None:
+        self._line(f"{data.get('stage')}: {data.get('verdict')} {data.get('check')}")
+        self._why(data.get("reason"), data.get("remedy"))
+
+    def _step_finished(self, entry: Entry) -> None:
+        running = self._running.get(_key(entry))
+        finding = running.finding if running else None
+        data = entry.data
+        mark = _mark(data, finding)
+        again = f", attempt {running.attempt}" if running and running.attempt > 1 else ""
+        self._line(f"{data.get('stage')}: {mark} {data.get('step')} ({took(data.get('took_s'))}{again})")
+        if finding and mark == str(finding.get("verdict")) and mark != "PASS":
+            self._why(finding.get("reason"), finding.get("remedy"))
+        self._why(data.get("error"), data.get("remedy"))
+
+    def _why(self, reason: object, remedy: object) -> None:
+        if reason:
+            self._line(str(reason), "    ")
+        if remedy:
+            self._line(f"Fix: {remedy}", "    ")
+
+    def _finished(self, report: story.RunReport) -> None:
+        for finding in report.recommendations:
+            self._line(f"recommendation: {finding.check}: {finding.remedy}")
+        for number, step in enumerate(report.closed.manual if report.closed else (), 1):
+            self._line(f"for a person, {number}: {step}")
+        self._line(
+            f"{report.outcome or 'ended'} (exit {report.exit_code}) after {took(report.took_s)}: {report.summary}"
+        )
+        self._line(f"the service: {report.answers.service}")
+        if error := report.first_error:
+            self._line(f"first error: {error.place}: {error.error}")
+            self._line(f"what to do: {error.remedy or ' '.join(report.answers.todo)}")
+
+
+# ---- GitHub Actions ------------------------------------------------------------------------------------------
+
+
+def escape_data(text: str) -> str:
+    """A workflow command's message: only these three characters could end it or be taken for an escape."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def escape_property(text: str) -> str:
+    """A workflow command's property, where `:` and `,` end it as well."""
+    return escape_data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+class GitHub(Plain):
+    """Plain lines in one group for each stage, and an annotation for each finding a person must read."""
+
+    def __init__(self, stream: TextIO, redactor: Redacts) -> None:
+        super().__init__(stream, redactor)
+        self._group_open = False
+        self._way_back = False
+
+    def close(self) -> None:
+        self._ungroup()
+
+    def _line(self, text: str, indent: str = "") -> None:
+        super()._line(_harmless(text), indent)
+
+    def _output(self, output: Output) -> None:
+        super()._output(replace(output, line=_harmless(output.line)))
+
+    def _command(self, name: str, message: str, **properties: object) -> None:
+        given = ",".join(f"{key}={escape_property(str(value))}" for key, value in properties.items() if value)
+        self._stream.write(f"::{name}{' ' if given else ''}{given}::{escape_data(message)}\n")
+        self._stream.flush()
+
+    def _group(self, title: str) -> None:
+        self._ungroup()
+        self._command("group", title)
+        self._group_open = True
+
+    def _ungroup(self) -> None:
+        if self._group_open:
+            self._command("endgroup", "")
+            self._group_open = False
+
+    def _stage_started(self, stage: str) -> None:
+        self._group(f"way back: {stage}" if self._way_back else stage)
+
+    def _stage_finished(self, data: Mapping[str, Any]) -> None:
+        super()._stage_finished(data)
+        self._ungroup()
+
+    def _entry(self, entry: Entry) -> None:
+        if entry.kind is Kind.RUN_STARTED:
+            self._way_back = False
+        if entry.kind is Kind.WAYBACK_STARTED:
+            self._way_back = True
+            self._group("way back")
+        super()._entry(entry)
+        if entry.kind is Kind.FINDING:
+            self._annotate(entry.data)
+
+    def _tell(self, kind: Kind, mark: str, text: str) -> None:
+        if kind in (Kind.RUN_FAILED, Kind.CLOSED):
+            self._ungroup()
+        super()._tell(kind, mark, text)
+        if mark in ("NOT RESTORED", "NOT EQUAL", "CLOSED"):
+            self._command("error", text, title=mark)
+
+    def _annotate(self, data: Mapping[str, Any]) -> None:
+        verdict = str(data.get("verdict"))
+        level = "error" if verdict in _BLOCKING else "warning" if verdict == "ADVICE" else ""
+        if not level:
+            return
+        evidence = data.get("evidence")
+        place = evidence if isinstance(evidence, Mapping) else {}
+        message = "\n".join(
+            [str(data.get("reason") or ""), *([f"Fix: {data['remedy']}"] if data.get("remedy") else [])]
+        )
+        file = place.get("file")
+        line = place.get("line") if file else None
+        self._command(level, message, file=file, line=line, title=f"{verdict} {data.get('check')}")
+
+    def _step_finished(self, entry: Entry) -> None:
+        super()._step_finished(entry)
+        running = self._running.get(_key(entry))
+        data = entry.data
+        if data.get("outcome") in _BAD_OUTCOMES and not (running and running.finding):
+            remedy = f"\nFix: {data['remedy']}" if data.get("remedy") else ""
+            self._command("error", f"{data.get('error') or data.get('outcome')}{remedy}", title=f"{data.get('step')}")
+
+    def _finished(self, report: story.RunReport) -> None:
+        self._ungroup()
+        super()._finished(report)
+
+
+def _harmless(text: str) -> str:
+    """`##[name]` anywhere in a line is a workflow command of the old form; ours begin their lines, so `::` cannot."""
+    return text.replace("##[", "## [")
+
+
+# ---- a live terminal -----------------------------------------------------------------------------------------
+
+_STYLES = {
+    "PASS": "green",
+    "done": "green",
+    "restored": "green",
+    "reconciled": "green",
+    "open": "bold green",
+    "ADVICE": "cyan",
+    "SKIPPED": "dim",
+    "skipped": "dim",
+    "note": "dim",
+    "staged": "dim",
+    "live": "dim",
+    "verified": "green",
+    "closed": "yellow",
+    "cancelled": "yellow",
+    "INCONCLUSIVE": "yellow",
+    "interrupted": "yellow",
+}
+_BAD = "bold red"
+_SIGNS = {"green": "✓", "bold green": "✓", "cyan": "i", "dim": "·", "yellow": "!", _BAD: "✗"}
+_ASCII_SIGNS = {"✓": "+", "✗": "x", "·": "-"}
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_ASCII_SPINNER = "|/-\\"
+_MARK_WIDTH = len("INCONCLUSIVE") + 2
+_NARROW = 64
+"""Below this many columns marks are not padded to one column."""
+
+
+@dataclass(frozen=True)
+class _ShownStep:
+    name: str
+    since: datetime
+    limit_s: float | None
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What stands below the scrolled lines: a value of its own, since rich draws it from another thread."""
+
+    steps: tuple[_ShownStep, ...] = ()
+    progress: str = ""
+
+
+class Terminal(ConsoleListener):
+    """What ended scrolls by; what runs stands below it with its time and a command's last lines."""
+
+    def __init__(self, console: Console, redactor: Redacts, now: Callable[[], datetime]) -> None:
+        super().__init__(redactor)
+        self._console = console
+        self._now = now
+        self._stage = ""
+        self._stage_done = 0
+        self._plan: object = None
+        self._way_back = False
+        self._shown = _Shown()
+        self._unicode = (console.encoding or "").lower().startswith("utf")
+        self._live = Live(
+            get_renderable=self._under_way,
+            console=console,
+            refresh_per_second=8,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __call__(self, event: Event) -> None:
+        super().__call__(event)
+        total = _steps_of(self._plan, self._stage)
+        self._shown = _Shown(
+            steps=tuple(
+                _ShownStep(step.step, step.since, step.limit_s, tuple(step.lines)[-_LIVE_LINES:])
+                for step in self._running.values()
+            ),
+            progress=f"{self._stage}: {self._stage_done} of {count(total, 'step')} ended" if total else "",
+        )
+
+    def close(self) -> None:
+        self._live.stop()
+
+    # -- what ended
+
+    def _print(self, *lines: Text) -> None:
+        for line in lines:
+            self._console.print(line, no_wrap=True, overflow="crop")
+
+    def _output(self, output: Output) -> None:
+        if running := self._running.get((output.stage, output.step)):
+            running.lines.append(output.line)
+
+    def _entry(self, entry: Entry) -> None:
+        data = entry.data
+        match entry.kind:
+            case Kind.RUN_STARTED:
+                self._plan, self._way_back = data.get("plan"), False
+                self._run_started(entry)
+                self._live.start()
+            case Kind.STAGE_STARTED:
+                self._stage, self._stage_done = str(data.get("stage")), 0
+                self._heading(f"{self._stage}, again" if self._way_back else self._stage)
+            case Kind.STEP_FINISHED:
+                self._stage_done += 1
+                self._step_finished(entry)
+            case Kind.FINDING if _key(entry) not in self._running:
+                self._found(data, "")
+            case Kind.STAGE_FINISHED:
+                self._stage = ""
+            case Kind.WAYBACK_STARTED:
+                self._way_back = True
+                self._heading("way back")
+                self._print(*self._indented((_story_line(entry) or ("", ""))[1], 2))
+            case Kind.RUN_FAILED:
+                pass  # the finding has just been shown, and the summary repeats it last
+            case _:
+                if told := _story_line(entry):
+                    seconds = data.get("took_s") if entry.kind is Kind.CHECKPOINT_CONFIRMED else None
+                    self._print(*self._row(*told, took(seconds) if isinstance(seconds, int | float) else ""))
+
+    def _run_started(self, entry: Entry) -> None:
+        data = entry.data
+        self._print(*self._folded(_title(entry), "bold"))
+        said = f"run {entry.run} by {data.get('who')} on {data.get('machine')}"
+        if data.get("release"):
+            said += f"\nrelease {data['release']}"
+        if data.get("previous"):
+            said += f"\nlast verified {data['previous']}"
+        self._print(*self._folded(said, "dim"))
+
+    def _heading(self, title: str) -> None:
+        self._print(Text(), *self._folded(title, "bold"))
+
+    def _step_finished(self, entry: Entry) -> None:
+        data = entry.data
+        running = self._running.get(_key(entry))
+        finding = running.finding if running else None
+        mark = _mark(data, finding)
+        name = str(data.get("step"))
+        if running and running.attempt > 1:
+            name += f" (attempt {running.attempt})"
+        seconds = data.get("took_s")
+        self._print(*self._row(mark, name, took(seconds) if isinstance(seconds, int | float) else ""))
+        if running and running.armed:
+            self._print(*self._indented(f"way back armed: {', '.join(running.armed)}", 6, "dim"))
+        if finding and mark == str(finding.get("verdict")):
+            self._reasons(mark, finding)
+        if running and str(data.get("outcome")) in _BAD_OUTCOMES:
+            for line in running.lines:
+                self._print(*self._indented(f"| {line}", 6, "dim"))
+        self._why(data.get("error"), data.get("remedy"))
+
+    def _found(self, data: Mapping[str, Any], time: str) -> None:
+        mark = str(data.get("verdict"))
+        self._print(*self._row(mark, str(data.get("check")), time))
+        self._reasons(mark, data)
+
+    def _reasons(self, mark: str, finding: Mapping[str, Any]) -> None:
+        """Why, for all that is not a plain pass; a recommendation's remedy waits for the end of the run."""
+        if mark == "SKIPPED":
+            self._print(*self._indented(str(finding.get("reason") or ""), 6, "dim"))
+        elif mark == "ADVICE":
+            self._why(finding.get("reason"), None)
+        elif mark != "PASS":
+            self._why(finding.get("reason"), finding.get("remedy"))
+
+    def _why(self, reason: object, remedy: object) -> None:
+        if reason:
+            self._print(*self._indented(str(reason), 6))
+        if remedy:
+            self._print(*self._indented(f"Fix: {remedy}", 6, "bold"))
+
+    def _finished(self, report: story.RunReport) -> None:
+        self._live.stop()
+        if report.recommendations:
+            self._heading("recommendations")
+            for finding in report.recommendations:
+                self._print(*self._row("ADVICE", finding.check, ""), *self._indented(finding.remedy, 6))
+        if report.closed and report.closed.manual:
+            self._heading("for a person to do now")
+            for number, step in enumerate(report.closed.manual, 1):
+                label = f"  {number}. "
+                first, *more = fold(step, self._width - len(label))
+                self._print(Text(label + first), *(Text(" " * len(label) + part) for part in more))
+        outcome = str(report.outcome or "ended")
+        style = _STYLES.get(outcome, _BAD)
+        self._print(Text())
+        self._print(
+            *self._folded(f"{outcome.upper()} (exit {report.exit_code}) after {took(report.took_s)}", f"bold {style}")
+        )
+        self._print(*self._folded(f"{sentence(report.summary)}\nThe service: {report.answers.service}"))
+        if error := report.first_error:
+            self._heading("what went wrong first")
+            self._print(*self._indented(f"{error.place}: {error.error}", 2, "red"))
+            todo = error.remedy or " ".join(report.answers.todo)
+            self._print(*self._indented(f"What to do: {todo}", 2, "bold"))
+
+    # -- what runs
+
+    def _under_way(self) -> RenderableType:
+        shown, now = self._shown, self._now()
+        frames = _SPINNER if self._unicode else _ASCII_SPINNER
+        frame = frames[int(now.timestamp() * 8) % len(frames)]
+        lines: list[Text] = []
+        for step in shown.steps:
+            limit = f" of {took(step.limit_s)}" if step.limit_s else ""
+            spent = took((now - step.since).total_seconds())
+            lines += self._row_of(Text(f"{frame} running", "blue"), step.name, f"{spent}{limit}")
+            lines += [self._indented(f"| {line}", 6, "dim")[0] for line in step.lines]
+        room = max(self._console.height - 3, 3)
+        if len(lines) > room:
+            lines = [*lines[: room - 1], Text(f"  and {count(len(lines) - room + 1, 'line')} more", "dim")]
+        if lines and shown.progress:
+            lines += self._indented(shown.progress, 2, "dim")
+        return Group(*lines)
+
+    # -- laying out
+
+    @property
+    def _width(self) -> int:
+        return max(self._console.width - 1, 20)
+
+    def _folded(self, text: str, style: str = "") -> list[Text]:
+        return [Text(line, style) for line in fold(text, self._width)]
+
+    def _indented(self, text: str, indent: int, style: str = "") -> list[Text]:
+        indent = indent if self._width >= _NARROW else min(indent, 4)
+        lines = fold(text, self._width - indent)
+        return [Text(" " * indent).append(line, style) for line in lines]
+
+    def _row(self, mark: str, text: str, time: str) -> list[Text]:
+        style = _STYLES.get(mark, _BAD)
+        sign = _SIGNS[style] if self._unicode else _ASCII_SIGNS.get(_SIGNS[style], _SIGNS[style])
+        return self._row_of(Text(f"{sign} {mark}", style), text, time)
+
+    def _row_of(self, mark: Text, text: str, time: str) -> list[Text]:
+        """A mark, a text that is folded beside it, and a time at the right."""
+        padding = _MARK_WIDTH - mark.cell_len if self._width >= _NARROW else 0
+        left = Text("  ").append_text(mark).append(" " * (max(padding, 0) + 2))
+        right = cell_len(time) + 2 if time else 0
+        room = self._width - left.cell_len - right
+        if room < 12:
+            head = Text("  ").append_text(mark)
+            if time:
+                head.append(f"  {time}", "dim")
+            return [head, *self._indented(text, 4)]
+        first, *more = fold(text, room)
+        line = left.copy().append(first)
+        if time:
+            line.append(" " * (self._width - line.cell_len - cell_len(time))).append(time, "dim")
+        return [line, *(Text(" " * left.cell_len).append(part) for part in more)]

@@ -1,0 +1,318 @@
+"""The report every run leaves: report.html, report.md, report.json and junit.xml, made from the journal's entries.
+
+`build` reads the entries and is pure; `write` lays the report out. What the entries do not say is "not recorded".
+The journal redacts what it keeps, and nothing but its entries goes into a report.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.charts import TIMELINE_WIDTH, bar, timeline_span, watch_chart
+from pipeline.story import (
+    NO_END,
+    FindingLine,
+    Outcome,
+    Phase,
+    RestoredLine,
+    RunReport,
+    ServiceState,
+    StepLine,
+    build,
+)
+from pipeline.tables import as_json
+from pipeline.words import NOT_RECORDED, instant, one_line, printable, sentence, share, took
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from junitparser import JUnitXml, TestCase
+
+__all__ = [
+    "Paths",
+    "RunReport",
+    "as_html",
+    "as_json_text",
+    "as_junit",
+    "as_markdown",
+    "build",
+    "write",
+    "write_job_summary",
+]
+
+FORMAT = "tollgate-report/1"
+_TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+_JOB_SUMMARY_LIMIT = 1_000_000
+"""GitHub refuses a step summary over 1 MiB altogether."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    html: Path
+    markdown: Path
+    json: Path
+    junit: Path
+
+
+def write(report: RunReport, folder: Path) -> Paths:
+    """Writes the four files into `folder`, made if missing. A reader sees an old file or a whole new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = Paths(folder / "report.html", folder / "report.md", folder / "report.json", folder / "junit.xml")
+    _replace(paths.json, as_json_text(report))
+    _replace(paths.markdown, as_markdown(report))
+    _replace(paths.junit, as_junit(report))
+    _replace(paths.html, as_html(report))
+    return paths
+
+
+def write_job_summary(path: Path, report: RunReport) -> None:
+    """Appends the report to the file that `$GITHUB_STEP_SUMMARY` names, cut where GitHub would refuse all of it."""
+    text = as_markdown(report).encode()
+    if len(text) > _JOB_SUMMARY_LIMIT:
+        text = (
+            text[:_JOB_SUMMARY_LIMIT].decode(errors="ignore").encode() + b"\n\nCut here: see report.md for the rest.\n"
+        )
+    with path.open("ab") as summary:
+        summary.write(text + b"\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+# ---- JSON ----------------------------------------------------------------------------------------------------
+
+
+def as_json_text(report: RunReport) -> str:
+    """The report as one JSON document; `format` names its shape."""
+    fields = as_json(report)
+    members = fields if isinstance(fields, dict) else {}
+    return json.dumps({"format": FORMAT, **members}, indent=2, ensure_ascii=False, default=as_json) + "\n"
+
+
+# ---- HTML and Markdown ---------------------------------------------------------------------------------------
+
+
+def as_html(report: RunReport) -> str:
+    """A page that stands alone: no script, no external file, in light or dark, on a screen or on paper."""
+    span = timeline_span(report)
+    text = (
+        _html()
+        .get_template("report.html.j2")
+        .render(
+            **_names(report),
+            span=span,
+            timeline_width=TIMELINE_WIDTH,
+            timeline=[
+                (stage, bar(stage, span), [(step, bar(step, span)) for step in stage.steps]) for stage in report.stages
+            ],
+            charts=[(watch, watch_chart(watch)) for watch in report.watch],
+        )
+    )
+    return _without_empty_lines(text)
+
+
+def as_markdown(report: RunReport) -> str:
+    """The report for a pull request or a job summary."""
+    return _markdown().get_template("report.md.j2").render(**_names(report))
+
+
+def _names(report: RunReport) -> dict[str, Any]:
+    return {"report": report, "Outcome": Outcome, "Phase": Phase, "ServiceState": ServiceState, "tone": _tone(report)}
+
+
+def _tone(report: RunReport) -> str:
+    """good, bad or open: what the top of the page says before a word of it is read."""
+    if report.outcome is Outcome.DONE:
+        return "good"
+    if report.outcome in (Outcome.PERSON_NEEDED, Outcome.BUG) or report.live.state is ServiceState.CLOSED:
+        return "bad"
+    return "care"
+
+
+@cache
+def _html() -> Environment:
+    return _environment()
+
+
+@cache
+def _markdown() -> Environment:
+    environment = _environment()
+    environment.finalize = _markdown_text
+    environment.filters["code"] = _markdown_code
+    return environment
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=select_autoescape(("html.j2",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        took=took,
+        instant=instant,
+        share=share,
+        sentence=sentence,
+        recorded=_recorded,
+        evidence=_evidence,
+        code_parts=_code_parts,
+        mark_class=_mark_class,
+    )
+    return environment
+
+
+def _recorded(value: object) -> str:
+    return NOT_RECORDED if value is None or value == "" else str(value)
+
+
+def _evidence(finding: FindingLine) -> list[tuple[str, str]]:
+    """What was measured, as names and texts; a series is drawn, not listed."""
+    return [(str(name), _value(value)) for name, value in finding.evidence.items() if name != "series"]
+
+
+def _value(value: object) -> str:
+    return printable(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=as_json)
+
+
+def _code_parts(text: str) -> list[tuple[bool, str]]:
+    """The text in pieces, each with whether it stood between backticks: a command to copy."""
+    return [(index % 2 == 1, part) for index, part in enumerate(text.split("`")) if part]
+
+
+def _mark_class(mark: str) -> str:
+    """The colour of a mark; the word itself always stands beside it."""
+    if mark in ("PASS", "done"):
+        return "good"
+    if mark in ("SKIPPED", "skipped"):
+        return "quiet"
+    if mark in ("ADVICE",):
+        return "advice"
+    return "care" if mark in ("INCONCLUSIVE", "cancelled", NO_END) else "bad"
+
+
+def _without_empty_lines(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
+
+
+class _Markdown(str):
+    """Text that is Markdown already."""
+
+    __slots__ = ()
+
+
+_SPECIAL = re.compile(r"([\\`*_\[\]|~#!])")
+
+
+def _markdown_text(value: object) -> str:
+    """Any value as Markdown that shows exactly its characters, on one line."""
+    if isinstance(value, _Markdown):
+        return value
+    text = one_line(printable(str(value))).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _SPECIAL.sub(r"\\\1", text)
+
+
+def _markdown_code(value: object) -> _Markdown:
+    """A value as a code span; the fence is longer than any run of backticks in it."""
+    text = one_line(printable(str(value))).replace("|", "\\|")
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    padding = " " if longest else ""
+    return _Markdown(f"{fence}{padding}{text or ' '}{padding}{fence}")
+
+
+# ---- JUnit ---------------------------------------------------------------------------------------------------
+
+
+def as_junit(report: RunReport) -> str:
+    """One suite for each stage and one for the way back: FAIL is a failure, what could not be judged an error."""
+    from junitparser import JUnitXml, TestSuite
+
+    root = JUnitXml(name=f"tollgate {report.header.verb or 'run'} {report.header.run or NOT_RECORDED}")
+    for stage in report.stages:
+        name = stage.name if stage.phase is Phase.FORWARD else f"{Phase.WAY_BACK}: {stage.name}"
+        suite = TestSuite(name)
+        for step in stage.steps:
+            suite.add_testcase(_case(name, step))
+        root.add_testsuite(suite)
+    if report.way_back:
+        suite = TestSuite("way back: checkpoints")
+        for checkpoint in report.way_back.checkpoints:
+            suite.add_testcase(_checkpoint_case(checkpoint))
+        root.add_testsuite(suite)
+    return _xml(root)
+
+
+def _xml(root: JUnitXml) -> str:
+    root.update_statistics()  # type: ignore[no-untyped-call]
+    content: bytes = root.tostring()  # type: ignore[no-untyped-call]
+    return content.decode("utf-8")
+
+
+def _case(suite: str, step: StepLine) -> TestCase:
+    from junitparser import Error, Failure, Skipped, TestCase
+
+    finding = step.finding
+    reason = (finding.reason if finding and not step.error else step.error) or step.mark
+    remedy = (finding.remedy if finding else "") or step.remedy
+    case = TestCase(_xml_text(step.name), classname=_xml_text(suite), time=step.took_s or 0.0)
+    result: Failure | Error
+    match step.mark:
+        case "PASS" | "ADVICE" | "done":
+            return case
+        case "SKIPPED" | "skipped" | "cancelled":
+            case.result = [Skipped(_xml_text(reason))]
+            return case
+        case "FAIL":
+            result = Failure(_xml_text(reason), type_="FAIL")
+        case mark:
+            result = Error(_xml_text(reason), type_=_xml_text(mark))
+    result.text = _xml_text(f"{reason}\nFix: {remedy}" if remedy else reason)
+    case.result = [result]
+    return case
+
+
+def _checkpoint_case(checkpoint: RestoredLine) -> TestCase:
+    from junitparser import Error, Failure, TestCase
+
+    case = TestCase(_xml_text(checkpoint.name), classname="way back: checkpoints", time=checkpoint.took_s or 0.0)
+    if checkpoint.ok is None:
+        case.result = [Error("whether it was restored is not recorded", type_=NOT_RECORDED)]
+    elif not checkpoint.ok:
+        said = "; ".join(
+            part
+            for part in (
+                checkpoint.error,
+                f"found {checkpoint.found}" if checkpoint.found else "",
+                f"expected {checkpoint.expected}" if checkpoint.expected else "",
+            )
+            if part
+        )
+        case.result = [Failure(_xml_text(said or "not confirmed"), type_="not confirmed")]
+    return case
+
+
+def _xml_text(text: str) -> str:
+    """XML has no way to write most control characters; they are left out."""
+    return printable(text)

@@ -1,0 +1,138 @@
+"""How a run begins and ends on record, and what every verb needs around it: the lease, the first error, the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from pipeline.contracts import ReleaseId, ReleaseRecord, ReleaseState, World
+from pipeline.errors import Exit, LeaseLost, TollgateError
+from pipeline.events import Kind
+from pipeline.lease import Lease, Owner
+from pipeline.plan import Plan
+from pipeline.session import Session
+from pipeline.stages import StepFailed, traceback_file, write_traceback
+from pipeline.standing import Open
+from pipeline.wayback import Way, go_back
+
+_OUTCOMES = {
+    Exit.DONE: "done",
+    Exit.REFUSED: "refused",
+    Exit.RESTORED: "restored",
+    Exit.PERSON_NEEDED: "person needed",
+    Exit.BUG: "bug",
+    Exit.INTERRUPTED: "interrupted",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `summary` is one sentence for a person."""
+
+    run: str
+    exit: Exit
+    summary: str
+    remedy: str = ""
+
+
+@asynccontextmanager
+async def holding(session: Session, owner: Owner) -> AsyncIterator[Lease]:
+    """Holds the environment's lease, with its heartbeat, for as long as the body runs. Raises LeaseHeld."""
+    lease = Lease.take(session.state / "lease.sqlite", owner=owner, clock=session.world.clock)
+    session.slot.lease = lease
+    try:
+        async with lease.heartbeats():
+            yield lease
+    finally:
+        lease.release()
+
+
+def start(session: Session, plan: Plan, world: World, lease: Lease | None, *, reason: str, resumes: str = "") -> None:
+    """The first entries of a run: what it will do, for whom, and by which lease."""
+    session.recorder.record(
+        Kind.RUN_STARTED,
+        verb=plan.verb,
+        environment=session.environment,
+        service=session.spec.service,
+        release=world.run.release,
+        previous=world.run.previous,
+        who=session.who,
+        machine=session.machine,
+        reason=reason,
+        spec_digest=session.spec_digest,
+        plan_digest=plan.digest(),
+        plan=plan.as_data(),
+        resumes=resumes,
+    )
+    if lease is not None:
+        session.recorder.record(
+            Kind.LEASE_TAKEN,
+            token=lease.token,
+            owner=str(lease.owner),
+            from_dead_owner=str(lease.taken_from.owner) if lease.taken_from else None,
+        )
+
+
+def finish(session: Session, exit_code: Exit, summary: str, remedy: str, begun: float) -> Outcome:
+    session.recorder.record(
+        Kind.RUN_FINISHED,
+        outcome=_OUTCOMES[exit_code],
+        exit_code=int(exit_code),
+        summary=summary,
+        took_s=round(session.world.clock.monotonic() - begun, 3),
+    )
+    return Outcome(session.world.run.id, exit_code, summary, remedy)
+
+
+def record_failure(session: Session, failure: BaseException) -> tuple[str, str]:
+    """Puts the first error on record; returns it with its remedy."""
+    stage = step = ""
+    if isinstance(failure, StepFailed):
+        stage, step = failure.step.stage, failure.step.name
+    if isinstance(failure, TollgateError):
+        message, remedy = str(failure), failure.remedy
+    else:
+        write_traceback(session, failure)
+        message = f"a bug of Tollgate: {type(failure).__name__}: {failure}"
+        remedy = f"Report it with {traceback_file(session)}."
+    session.recorder.record(Kind.RUN_FAILED, stage=stage, step=step, error=message, remedy=remedy)
+    return message, remedy
+
+
+def exit_unchanged(failure: BaseException) -> Exit:
+    """The exit code of a failure before the first change."""
+    match failure:
+        case StepFailed():
+            return Exit.REFUSED
+        case TollgateError():
+            return failure.exit_code
+        case _:
+            return Exit.BUG
+
+
+def last_verified(releases: Sequence[ReleaseRecord], *, but: ReleaseId | None) -> ReleaseId | None:
+    return next((one.id for one in releases if one.state is ReleaseState.VERIFIED and one.id != but), None)
+
+
+async def take_back(
+    session: Session, plan: Plan, way: Way, begun: float, restored: Outcome, supersedes: Sequence[Open] = ()
+) -> Outcome:
+    """The way back on record: `restored` when it is confirmed, else a person is needed."""
+    goal = way.release or "closed, as before"
+    try:
+        confirmed = await go_back(session, plan, way)
+    except LeaseLost as lost:
+        return finish(session, Exit.PERSON_NEEDED, f"{restored.summary}; {lost}", lost.remedy, begun)
+    if confirmed:
+        supersede(session, supersedes)
+        summary = f"{restored.summary}; restored and confirmed: {goal}"
+        return finish(session, restored.exit, summary, restored.remedy, begun)
+    summary = f"{restored.summary}; {session.environment} is closed: the way back to {goal} could not be confirmed"
+    return finish(session, Exit.PERSON_NEEDED, summary, restored.remedy, begun)
+
+
+def supersede(session: Session, unfinished: Sequence[Open]) -> None:
+    """Unfinished runs that this one has put right, or that had changed nothing."""
+    for one in unfinished:
+        session.recorder.record(Kind.RUN_SUPERSEDED, of_run=one.run, by_run=session.world.run.id)

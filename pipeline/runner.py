@@ -1,0 +1,174 @@
+"""The verbs that go forward, each a readable list of what it does: deploy, resume, and the two that only judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.acts import mark
+from pipeline.contracts import ReleaseRecord, ReleaseState, World
+from pipeline.errors import Exit, LeaseLost, PersonNeeded, Refused, TollgateError
+from pipeline.events import Kind
+from pipeline.interrupts import Interrupts
+from pipeline.lease import Owner
+from pipeline.plan import Plan
+from pipeline.run_record import (
+    Outcome,
+    exit_unchanged,
+    finish,
+    holding,
+    last_verified,
+    record_failure,
+    start,
+    supersede,
+    take_back,
+)
+from pipeline.session import Session
+from pipeline.stages import Done, run_stage
+from pipeline.standing import Open, armed_by, open_runs, release_in
+from pipeline.wayback import Way
+
+
+async def deploy(session: Session, plan: Plan, owner: Owner, *, reason: str = "") -> Outcome:
+    """Takes the lease, runs every stage, and takes it all back when one fails after the first change.
+
+    Raises LeaseHeld, PersonNeeded (an unfinished run) or Refused before anything is on record.
+    """
+    with _interrupts(session) as interrupts:
+        async with holding(session, owner) as lease:
+            unchanged = _refuse_unfinished(open_runs(session.journal.entries()), session.environment)
+            releases = await session.world.target.releases.all()
+            await _refuse_unverified(session, releases)
+            world = session.phase(previous=last_verified(releases, but=None))
+            start(session, plan, world, lease, reason=reason)
+            supersede(session, unchanged)
+            return await _deploy(session, plan, world, Done(), interrupts)
+
+
+async def resume(session: Session, plan: Plan, owner: Owner, unfinished: Open) -> Outcome:
+    """Continues `unfinished` from its first step not finished; the session must have been opened for that run.
+
+    Raises PersonNeeded where the way back had begun, Refused where pipeline.yaml has changed since.
+    """
+    with _interrupts(session) as interrupts:
+        async with holding(session, owner) as lease:
+            now = next((one for one in open_runs(session.journal.entries()) if one.run == unfinished.run), None)
+            if now is None:
+                raise Refused(f"run {unfinished.run} is not unfinished any more", "`./inv history` shows how it ended.")
+            refuse_resuming(now, plan, session.environment)
+            world = session.phase(release=now.release, previous=now.previous, started=now.started)
+            start(session, plan, world, lease, reason=f"resumed; it stood at {now.stands_at}", resumes=now.run)
+            return await _deploy(session, plan, world, now.done, interrupts)
+
+
+async def _deploy(session: Session, plan: Plan, world: World, done: Done, interrupts: Interrupts) -> Outcome:
+    begun = world.clock.monotonic()
+
+    async def stages() -> None:
+        for stage in plan.stages:
+            await run_stage(session, world, stage, done, to_the_end=stage.name == "gates")
+
+    failure = await interrupts.until(stages())
+    await world.facts.stop()
+    if failure is None:
+        summary = f"{world.run.release} is live and verified in {session.environment}"
+        return finish(session, Exit.DONE, summary, "", begun)
+    return await _after_failure(session, plan, world, failure, begun)
+
+
+async def _after_failure(session: Session, plan: Plan, world: World, failure: BaseException, begun: float) -> Outcome:
+    """Puts the first error on record, then takes back what was changed."""
+    message, remedy = record_failure(session, failure)
+    armed = armed_by(session.journal.entries(session.recorder.run))
+    if isinstance(failure, LeaseLost):
+        return finish(session, Exit.PERSON_NEEDED, f"{message}; nothing more was changed", remedy, begun)
+    if not armed:
+        await _discard(session, world, message)
+        return finish(session, exit_unchanged(failure), f"{message}; nothing was changed", remedy, begun)
+    way = Way(
+        why=message,
+        release=release_in(armed),
+        armed=armed,
+        of_run=world.run.id,
+        bad=world.run.release,
+        since=world.run.started,
+    )
+    return await take_back(session, plan, way, begun, Outcome(world.run.id, Exit.RESTORED, message, remedy))
+
+
+def refuse_resuming(unfinished: Open, plan: Plan, environment: str) -> None:
+    """Raises unless `unfinished` may be continued with `plan`."""
+    if not unfinished.resumable:
+        raise PersonNeeded(
+            f"run {unfinished.run} was on its way back, it stood at {unfinished.stands_at}",
+            f"`./inv rollback --env {environment}` goes on with it.",
+        )
+    if unfinished.plan_digest != plan.digest():
+        raise Refused(
+            f"pipeline.yaml plans other steps than when run {unfinished.run} began",
+            f"`./inv rollback --env {environment}` takes that run back; then deploy anew.",
+        )
+
+
+def _refuse_unfinished(unfinished: Sequence[Open], environment: str) -> Sequence[Open]:
+    """Runs that changed nothing are set aside; one that did must be put right first."""
+    for one in unfinished:
+        if not one.changed:
+            continue
+        state = f"closed {environment}, which needs a person" if one.closed else "was left unfinished"
+        resume_hint = f"`./inv deploy --resume --env {environment}` continues it, " if one.resumable else ""
+        raise PersonNeeded(
+            f"run {one.run} ({one.verb}) {state}: it stands at {one.stands_at}",
+            f"{resume_hint}`./inv rollback --env {environment}` takes it back; both are safe to repeat.",
+        )
+    return unfinished
+
+
+async def _refuse_unverified(session: Session, releases: Sequence[ReleaseRecord]) -> None:
+    live = await session.world.target.traffic.live()
+    state = next((one.state for one in releases if one.id == live), None)
+    if live is not None and state is not ReleaseState.VERIFIED:
+        raise PersonNeeded(
+            f"{live} is live in {session.environment} but {state or 'unknown'}: a failed deploy could not return to it",
+            f"`./inv rollback --env {session.environment}` goes to the last verified release first.",
+        )
+
+
+async def _discard(session: Session, world: World, why: str) -> None:
+    """A release that was staged and never served is marked bad, so that nothing goes back to it."""
+    release = world.run.release
+    staged = {Kind.RELEASE_MARKED} & {entry.kind for entry in session.journal.entries(session.recorder.run)}
+    if staged and release is not None:
+        try:
+            await mark(world, session.recorder.record, release, ReleaseState.BAD, why)
+        except LeaseLost:
+            raise
+        except TollgateError as error:
+            session.recorder.show("finish", "discard", f"could not mark {release} bad: {error}")
+
+
+async def look(session: Session, plan: Plan) -> Outcome:
+    """Runs a plan that only judges (`validate`: the gates, `verify`: the proofs). Takes no lease, changes nothing."""
+    begun = session.world.clock.monotonic()
+    live = await session.world.target.traffic.live() if plan.verb == "verify" else None
+    if plan.verb == "verify" and live is None:
+        raise Refused(f"nothing is live in {session.environment}", f"`./inv deploy --env {session.environment}`")
+    world = session.phase() if live is None else await session.of_release(live)
+    start(session, plan, world, None, reason="")
+    if not plan.stages:
+        return finish(session, Exit.REFUSED, "nothing was planned, so nothing was judged", "See `./inv plan`.", begun)
+
+    async def stages() -> None:
+        for stage in plan.stages:
+            await run_stage(session, world, stage, Done(), to_the_end=True)
+
+    with _interrupts(session) as interrupts:
+        failure = await interrupts.until(stages())
+    await world.facts.stop()
+    if failure is None:
+        return finish(session, Exit.DONE, f"{plan.verb} of {session.environment} passed", "", begun)
+    message, remedy = record_failure(session, failure)
+    return finish(session, exit_unchanged(failure), message, remedy, begun)
+
+
+def _interrupts(session: Session) -> Interrupts:
+    return Interrupts(lambda line: session.recorder.show("run", "signal", line))

@@ -1,0 +1,98 @@
+"""One environment, opened for one command: everything the engine works with, handed over by the wiring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.contracts import Catalogue, ReleaseId, World
+from pipeline.events import Entry, Kind, Listener, Output
+from pipeline.facts import Facts
+from pipeline.journal import Journal
+from pipeline.lease import Lease
+from pipeline.secrets import Redactor, Secret
+from pipeline.settings import Settings, SettingValue
+from pipeline.spec import Spec
+
+
+class Recorder:
+    """Puts entries on record, then tells the listeners. A listener that fails is told of once and left out."""
+
+    def __init__(self, journal: Journal, run: str, listeners: Sequence[Listener], redactor: Redactor) -> None:
+        self.run = run
+        self.journal = journal
+        self._listeners = list(listeners)
+        self._redactor = redactor
+
+    def record(self, kind: Kind, **data: Any) -> Entry:
+        """Durable when it returns. Raises TollgateError when the journal cannot be written."""
+        entry = self.journal.append(self.run, kind, data)
+        self._tell(entry)
+        return entry
+
+    def show(self, stage: str, step: str, line: str) -> None:
+        self._tell(Output(stage, step, self._redactor.text(line)))
+
+    def _tell(self, event: Entry | Output) -> None:
+        for listener in list(self._listeners):
+            try:
+                listener(event)
+            except Exception as error:  # showing a run never decides it
+                self._listeners.remove(listener)
+                self._tell(Output("", "", f"output lost: {type(error).__name__}: {error}"))
+
+
+class LeaseSlot:
+    """Holds the run's lease once it is taken; the target's guard asks it before every change."""
+
+    def __init__(self) -> None:
+        self.lease: Lease | None = None
+
+    async def guard(self) -> None:
+        """Raises LeaseLost when this run may change nothing any more; a run without a lease never may."""
+        if self.lease is None:
+            raise RuntimeError("a change was tried without a lease")
+        await self.lease.check()
+
+
+@dataclass(frozen=True)
+class Session:
+    """`state` is the environment's folder (journal, lease, reports); `world` belongs to no phase of the run."""
+
+    spec: Spec
+    spec_digest: str
+    environment: str
+    state: Path
+    who: str
+    machine: str
+    catalogue: Catalogue
+    world: World
+    journal: Journal
+    recorder: Recorder
+    redactor: Redactor
+    slot: LeaseSlot
+    command_environment: dict[str, str]
+
+    async def of_release(self, release: ReleaseId) -> World:
+        """The world as the proofs of `release` need it: with the settings it was staged with, not those of today."""
+        kept = await self.world.target.settings.values(release)
+        values = {
+            name: SettingValue(name, Secret(value) if self._is_secret(name) else value, f"kept with {release}")
+            for name, value in kept.items()
+        }
+        settings = Settings(values, (), (f"kept with {release}",))
+        self.redactor.add(settings.secrets())
+        make = self.catalogue.gateways[self.spec.gateway]
+        gateway = make(settings=settings, http=self.world.http, clock=self.world.clock)
+        return replace(self.phase(release=release), settings=settings, gateway=gateway)
+
+    def _is_secret(self, name: str) -> bool:
+        """A name the spec does not know any more is taken for a secret."""
+        known = self.spec.settings.get(name)
+        return known is None or known.type == "secret"
+
+    def phase(self, **run: Any) -> World:
+        """The world with facts of its own and the given members of `run` changed."""
+        return replace(self.world, facts=Facts(), run=replace(self.world.run, **run))

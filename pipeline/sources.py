@@ -1,0 +1,240 @@
+"""The settings of an environment, resolved from its declared sources, each value judged by its type.
+
+Nothing here raises for what an operator wrote: every mistake is in `Settings.mistakes`, and no mistake holds a secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from pipeline import dotenv_file
+from pipeline.errors import CommandFailed, TollgateError
+from pipeline.names import nearest
+from pipeline.secrets import Secret
+from pipeline.setting_types import SANDBOX, allowed_text, as_text, fits
+from pipeline.settings import SettingMistake, Settings, SettingValue
+from pipeline.spec import FromCommand, FromDotenv
+from pipeline.yaml_strict import shown
+
+if TYPE_CHECKING:
+    from pipeline.spec import Environment, Setting, Source, Spec
+
+Run = Callable[[Sequence[str], float], Awaitable[str]]
+"""Runs an argv list with a time limit in s and returns what it printed. Raises TollgateError or OSError."""
+
+_NEAR = 0.85
+"""How alike an unknown name is to a known one that nobody set, to be taken for a slip of the pen."""
+
+
+async def resolve(
+    spec: Spec,
+    environment_name: str,
+    *,
+    root: Path,
+    process_environment: Mapping[str, str],
+    gateway_address: str | None,
+    run: Run | None,
+) -> Settings:
+    """Reads every declared source in its order; the first that has a value for a name wins, then the default.
+
+    An empty value is no value: the next source is asked, and the value's `source` (or the mistake) tells of it.
+    `gateway_address` is what `sandbox` means among the allowed values, None where there is no sandbox. `run` runs
+    the commands of `settings_from`; with None they are not run, which is a mistake where one is declared.
+    """
+    environment = spec.environments[environment_name]
+    sources = [await _read(source, root, process_environment, run) for source in environment.settings_from]
+    values: dict[str, SettingValue] = {}
+    mistakes = [mistake for source in sources for mistake in source.mistakes]
+    for name, setting in spec.settings.items():
+        value = _find(name, setting, sources)
+        if value is not None:
+            values[name] = value
+        elif setting.required:
+            mistakes.append(_missing(name, setting, environment, sources))
+    mistakes += _slips(spec.settings, values, sources)
+    secrets = [value.value.reveal() for value in values.values() if isinstance(value.value, Secret)]
+    for name, value in values.items():
+        mistake = _judged(spec.settings[name], value, environment, environment_name, gateway_address, secrets)
+        if mistake is not None:
+            mistakes.append(mistake)
+    return Settings(values, tuple(mistakes), tuple(source.told for source in sources))
+
+
+# ---- reading ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One source after reading. `values`: name -> text and where it stands. `state`: why it gave nothing, or ''."""
+
+    kind: Literal["environment", "dotenv", "command"]
+    name: str
+    values: Mapping[str, tuple[str, str]]
+    mistakes: tuple[SettingMistake, ...] = ()
+    state: str = ""
+
+    @property
+    def told(self) -> str:
+        return f"{self.name} ({self.state})" if self.state else self.name
+
+
+async def _read(source: Source, root: Path, process_environment: Mapping[str, str], run: Run | None) -> _Read:
+    if isinstance(source, FromDotenv):
+        told = f"dotenv {source.dotenv}"
+        lines = dotenv_file.read(root / source.dotenv, source.dotenv)
+        return _Read("dotenv", told, *_placed(lines, told), state="missing" if lines.missing else "")
+    if isinstance(source, FromCommand):
+        return await _command(source, run)
+    return _Read(
+        "environment", "environment", {name: (text, "environment") for name, text in process_environment.items()}
+    )
+
+
+def _placed(lines: dotenv_file.Lines, told: str) -> tuple[dict[str, tuple[str, str]], tuple[SettingMistake, ...]]:
+    return {name: (line.value, f"{told}:{line.number}") for name, line in lines.values.items()}, lines.mistakes
+
+
+async def _command(source: FromCommand, run: Run | None) -> _Read:
+    """What the command prints, as dotenv lines. What it says when it fails is not shown: it may hold a secret."""
+    told = f"command {shown(shlex.join(source.command), 80)}"
+
+    def failed(found: str, allowed: str, remedy: str) -> _Read:
+        return _Read("command", told, {}, (SettingMistake("", told, found, allowed, remedy),), "failed")
+
+    by_hand = "run it by hand; its output is not shown here, for it may hold secrets"
+    if run is None:
+        return failed(
+            "not run: commands are not run here", "the environment or a dotenv file", "validate without --offline"
+        )
+    try:
+        async with asyncio.timeout(source.timeout + 1):  # `run` keeps the limit; this one is for a `run` that does not
+            output = await run(source.command, source.timeout)
+    except TimeoutError:
+        return failed("no end in time", f"an end within {source.timeout:g} s", by_hand)
+    except CommandFailed as error:
+        if error.returncode is None:
+            return failed("no end in time", f"an end within {source.timeout:g} s", by_hand)
+        return failed(f"exit code {error.returncode}", "exit code 0", by_hand)
+    except TollgateError:
+        return failed("it failed", "exit code 0", by_hand)
+    except OSError as error:
+        return failed(f"not run: {error.strerror or type(error).__name__}", "a command that can be run", by_hand)
+    lines = dotenv_file.parse(output.encode("utf-8", "surrogateescape"), told)
+    return _Read("command", told, *_placed(lines, told))
+
+
+def _find(name: str, setting: Setting, sources: Sequence[_Read]) -> SettingValue | None:
+    empty: list[str] = []
+    for source in sources:
+        if name not in source.values:
+            continue
+        text, where = source.values[name]
+        if text.strip():
+            value = Secret(text.strip()) if setting.type == "secret" else text
+            return SettingValue(name, value, _after(where, empty))
+        empty.append(where)
+    if setting.default is not None:
+        return SettingValue(name, as_text(setting.default), _after("default", empty))
+    return None
+
+
+def _after(where: str, empty: Sequence[str]) -> str:
+    return f"{where} (empty in {', '.join(empty)})" if empty else where
+
+
+# ---- judging ------------------------------------------------------------------------------------------------
+
+_TEST_MODE = "_TEST_MODE"
+_API_KEY = "_API_KEY"
+_TEST_MODE_OFF = "Test mode must be disabled in production"
+_KEY_BAD = "API key invalid or missing"
+"""The words of the troubleshooting guide; operators search for them."""
+
+
+def _missing(name: str, setting: Setting, environment: Environment, sources: Sequence[_Read]) -> SettingMistake:
+    empty = [source.values[name][1] for source in sources if name in source.values]
+    found = f"an empty value in {', '.join(empty)}" if empty else "no value in any source"
+    listed = [value for value in environment.allowed.get(name, ()) if value != SANDBOX]
+    assignment = f"{name}={listed[0]}" if listed else f"{name} ({setting.about})" if setting.about else name
+    first = "the environment" if sources[0].kind == "environment" else sources[0].name
+    return SettingMistake(
+        name=name,
+        where=", ".join(source.told for source in sources),
+        found=f"{_KEY_BAD}: {found}" if name.endswith(_API_KEY) else found,
+        allowed=" or ".join(listed) if listed else allowed_text(setting),
+        remedy=f"set {assignment} in {first}",
+    )
+
+
+def _slips(
+    settings: Mapping[str, Setting], values: Mapping[str, SettingValue], sources: Sequence[_Read]
+) -> list[SettingMistake]:
+    """Names that are no setting but look like one that no source has: the value meant for it would be lost."""
+    unset = [name for name in settings if name not in values or values[name].source.startswith("default")]
+    mistakes = []
+    for source in sources:
+        for name, (_text, where) in source.values.items():
+            meant = nearest(name, unset, _NEAR) if name not in settings else ""
+            if meant:
+                found = f"{shown(name)}, which is no setting of the spec"
+                remedy = f"did you mean {meant}? rename it, or set {meant} as well"
+                mistakes.append(SettingMistake(shown(name), where, found, meant, remedy))
+    return mistakes
+
+
+def _judged(
+    setting: Setting,
+    value: SettingValue,
+    environment: Environment,
+    environment_name: str,
+    gateway_address: str | None,
+    secrets: Sequence[str],
+) -> SettingMistake | None:
+    name = value.name
+    text = value.value.reveal() if isinstance(value.value, Secret) else value.value
+    found = _shown(setting, text, secrets)
+    listed = environment.allowed.get(name)
+    if name.endswith(_TEST_MODE) and listed == ("false",) and text != "false":
+        allowed = f"false in {environment_name}: {_TEST_MODE_OFF}"
+        return SettingMistake(name, value.source, found, allowed, f"set {name}=false")
+    if not fits(setting, text):
+        found = f"{_KEY_BAD}: {found}" if name.endswith(_API_KEY) else found
+        return SettingMistake(name, value.source, found, allowed_text(setting), f"correct {name} in {value.source}")
+    if listed is None:
+        return None
+    if setting.type == "url" and SANDBOX in listed and gateway_address is None and text not in listed:
+        allowed = "the sandbox gateway's address, which is not known: the sandbox does not run"
+        return SettingMistake(name, value.source, found, allowed, "start it: ./inv sandbox.up")
+    meant = [gateway_address if v == SANDBOX and setting.type == "url" and gateway_address else v for v in listed]
+    if text in meant:
+        return None
+    allowed = f"{' or '.join(meant)} in {environment_name}"
+    return SettingMistake(name, value.source, found, allowed, f"set {name}={meant[0]}")
+
+
+def _shown(setting: Setting, text: str, secrets: Sequence[str]) -> str:
+    """A value for a mistake's text. Not shown: secrets, and what may be one that was put under another name."""
+    length = f"{len(text)} characters, which are not shown"
+    if setting.type == "secret" or any(_share(text, secret) for secret in secrets):
+        return length
+    if setting.type == "url":
+        return f"'{shown(text)}'" if _is_harmless_address(text) else f"an address of {length}"
+    return f"'{shown(text)}'" if len(text) <= 16 else length
+
+
+def _share(text: str, secret: str) -> bool:
+    return (len(secret) > 3 and secret in text) or (len(text) > 7 and text in secret)
+
+
+def _is_harmless_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return bool(parts.scheme and parts.hostname) and "@" not in text and not parts.query and not parts.fragment

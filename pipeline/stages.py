@@ -1,0 +1,293 @@
+"""Runs the stages of a plan: in order, the steps of one side by side unless they say `needs`, within their limits."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline import command
+from pipeline.acts import ACTS
+from pipeline.contracts import RestoreContext, World
+from pipeline.errors import CommandFailed, LeaseLost, TollgateError
+from pipeline.events import Kind
+from pipeline.facts import Facts
+from pipeline.plan import PlannedStage, PlannedStep
+from pipeline.session import Session
+from pipeline.verdict import Finding, Verdict
+
+
+class StepFailed(TollgateError):
+    """The first step of a stage that did not promote; what the run reports as its first error."""
+
+    def __init__(self, step: PlannedStep, message: str, remedy: str) -> None:
+        super().__init__(message, remedy)
+        self.step = step
+
+
+@dataclass(frozen=True)
+class Done:
+    """What of a plan is finished already: a resumed run does not do it again."""
+
+    steps: frozenset[tuple[str, str]] = frozenset()
+    armed: frozenset[str] = frozenset()
+
+
+async def run_stage(
+    session: Session, world: World, stage: PlannedStage, done: Done, *, to_the_end: bool = False
+) -> list[tuple[PlannedStep, Finding]]:
+    """Runs a stage; returns the findings of its checks. Raises StepFailed for the first step that failed.
+
+    `to_the_end`: a failure does not cancel the other steps, so that every mistake is told at once.
+    """
+    record = session.recorder.record
+    begun = world.clock.monotonic()
+    record(Kind.STAGE_STARTED, stage=stage.name)
+    findings: list[tuple[PlannedStep, Finding]] = []
+    outcome = "failed"
+    try:
+        failures = await _run_steps(session, world, stage, done, findings, to_the_end)
+        if not failures:
+            outcome = "done"
+            return findings
+        raise failures[0]
+    except asyncio.CancelledError:
+        outcome = "cancelled"
+        raise
+    finally:
+        record(Kind.STAGE_FINISHED, stage=stage.name, outcome=outcome, took_s=_since(world, begun))
+
+
+async def _run_steps(
+    session: Session,
+    world: World,
+    stage: PlannedStage,
+    done: Done,
+    findings: list[tuple[PlannedStep, Finding]],
+    to_the_end: bool,
+) -> list[TollgateError]:
+    """Returns the failures in the order they happened."""
+    failures: list[TollgateError] = []
+    running: dict[str, asyncio.Task[bool]] = {}
+
+    async def one(step: PlannedStep) -> bool:
+        if step.needs and not all(await asyncio.gather(*(asyncio.shield(running[name]) for name in step.needs))):
+            return False
+        if (step.stage, step.name) in done.steps:
+            return True
+        try:
+            finding = await _attempts(session, world, step, done)
+        except TollgateError as error:
+            failures.append(error)
+            if not to_the_end:
+                _cancel_others(running, step)
+            return False
+        if finding is not None:
+            findings.append((step, finding))
+        return True
+
+    for step in _needed_first(stage.steps):
+        running[step.name] = asyncio.create_task(one(step), name=f"{stage.name} {step.name}")
+    try:
+        results = await asyncio.gather(*running.values(), return_exceptions=True)
+    except asyncio.CancelledError:
+        for task in running.values():
+            task.cancel()
+        await asyncio.gather(*running.values(), return_exceptions=True)
+        raise
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return failures
+
+
+def _needed_first(steps: tuple[PlannedStep, ...]) -> list[PlannedStep]:
+    """Steps ordered so that what a step needs stands before it; the loader refused cycles."""
+    placed: list[PlannedStep] = []
+    waiting = list(steps)
+    while waiting:
+        names = {step.name for step in placed}
+        ready = [step for step in waiting if set(step.needs) <= names]
+        if not ready:
+            raise RuntimeError(f"steps need each other in a circle: {[step.name for step in waiting]}")
+        placed += ready
+        waiting = [step for step in waiting if step not in ready]
+    return placed
+
+
+def _cancel_others(running: dict[str, asyncio.Task[bool]], step: PlannedStep) -> None:
+    for name, task in running.items():
+        if name != step.name:
+            task.cancel()
+
+
+async def _attempts(session: Session, world: World, step: PlannedStep, done: Done) -> Finding | None:
+    """Tries a step as often as it declares. Returns the finding of a check. Raises StepFailed."""
+    for attempt in range(1, step.retries + 2):
+        last = attempt == step.retries + 1
+        if attempt > 1:
+            world = replace(world, facts=Facts())
+        try:
+            return await _attempt(session, world, step, done, attempt)
+        except StepFailed:
+            if last:
+                raise
+    raise RuntimeError("a step without an attempt")
+
+
+async def _attempt(session: Session, world: World, step: PlannedStep, done: Done, attempt: int) -> Finding | None:
+    record = session.recorder.record
+    begun = world.clock.monotonic()
+    record(Kind.STEP_STARTED, stage=step.stage, step=step.name, does=step.does, limit_s=step.limit, attempt=attempt)
+    outcome, error, remedy = "failed", "", ""
+    try:
+        async with asyncio.timeout(step.limit):
+            finding = await _perform(session, world, step, done)
+        outcome = _outcome(step, finding)
+        return finding
+    except TimeoutError:
+        outcome, error = "timed out", f"not done within its limit of {step.limit:g} s"
+        remedy = "Look at what it waited for in the output above; raise `timeout` only if that is healthy."
+        raise StepFailed(step, f"{step.name}: {error}", remedy) from None
+    except asyncio.CancelledError:
+        outcome = "cancelled"
+        raise
+    except (StepFailed, LeaseLost) as failure:
+        error, remedy = str(failure), failure.remedy
+        raise
+    except TollgateError as failure:
+        error, remedy = str(failure), failure.remedy
+        raise StepFailed(step, f"{step.name}: {error}", remedy) from failure
+    finally:
+        record(
+            Kind.STEP_FINISHED,
+            stage=step.stage,
+            step=step.name,
+            outcome=outcome,
+            error=error,
+            remedy=remedy,
+            took_s=_since(world, begun),
+        )
+
+
+def _outcome(step: PlannedStep, finding: Finding | None) -> str:
+    """How a step that ran to its end is told; only promoting verdicts are a good end."""
+    if finding is None:
+        return "done"
+    if not finding.verdict.promotes:
+        raise StepFailed(step, f"{step.name}: {finding.reason}", finding.remedy)
+    return "skipped" if finding.verdict is Verdict.SKIPPED else "done"
+
+
+async def _perform(session: Session, world: World, step: PlannedStep, done: Done) -> Finding | None:
+    match step.kind:
+        case "check":
+            finding = await judge(session, world, step)
+            record_finding(session, step, finding)
+            return finding
+        case "run":
+            await _run_command(session, world, step)
+        case "act":
+            await _arm(session, world, step, done)
+            await session.slot.guard()
+            summary = await ACTS[step.plugin].perform(world, session.recorder.record)
+            session.recorder.show(step.stage, step.name, summary)
+    return None
+
+
+async def judge(session: Session, world: World, step: PlannedStep) -> Finding:
+    """Gathers and judges one check. Whatever goes wrong inside it is a finding ERROR, which blocks."""
+    check = session.catalogue.checks[step.plugin]
+    try:
+        fact = await check.gather(world, step.params)
+        return check.judge(fact, step.params)
+    except LeaseLost:
+        raise
+    except TollgateError as error:
+        return Finding(Verdict.ERROR, str(error), error.remedy or f"See docs/checks.md for {check.name}.")
+    except TimeoutError as error:
+        return Finding(Verdict.ERROR, f"a time limit inside the check ran out: {error}", "Look at the service's log.")
+    except Exception as error:
+        write_traceback(session, error)
+        return Finding(
+            Verdict.ERROR,
+            f"the check crashed: {type(error).__name__}: {error}",
+            f"This is a bug in the check; the traceback is in {traceback_file(session)}.",
+        )
+
+
+def record_finding(session: Session, step: PlannedStep, finding: Finding) -> None:
+    session.recorder.record(
+        Kind.FINDING,
+        stage=step.stage,
+        step=step.name,
+        check=step.plugin,
+        verdict=finding.verdict.value,
+        reason=finding.reason,
+        remedy=finding.remedy,
+        evidence=dict(finding.evidence),
+        rows=list(session.catalogue.checks[step.plugin].rows),
+    )
+
+
+async def _run_command(session: Session, world: World, step: PlannedStep) -> None:
+    environment = dict(session.command_environment)
+    if step.pass_settings:
+        environment |= {name: world.settings.text(name) for name in world.settings.values}
+    finished = await command.run(
+        command.shell_line(step.argv[0]) if step.shell else step.argv,
+        timeout=step.limit,
+        cwd=world.root / step.cwd,
+        env=environment,
+        on_line=lambda line: session.recorder.show(step.stage, step.name, line),
+        redactor=session.redactor,
+    )
+    if finished.returncode != 0:
+        tail = " / ".join((finished.stderr or finished.stdout).strip().splitlines()[-3:])
+        raise CommandFailed(
+            f"`{' '.join(step.argv)}` ended with {finished.returncode}: {tail or 'it printed nothing'}",
+            f"Run it by hand in {world.root / step.cwd} to see all of it.",
+            returncode=finished.returncode,
+        )
+
+
+async def _arm(session: Session, world: World, step: PlannedStep, done: Done) -> None:
+    """Captures every checkpoint of a step, durable, before the step changes anything.
+
+    The doors (payments, maintenance) are always among them: the way back closes them, so it must know how they stood.
+    """
+    if not step.checkpoints:
+        return
+    table = session.catalogue.checkpoints
+    doors = (name for name, checkpoint in table.items() if checkpoint.reopens)
+    context = RestoreContext(world.target, world.clock, session.who, f"run {world.run.id}")
+    for name in dict.fromkeys((*step.checkpoints, *doors)):
+        if name in done.armed:
+            continue
+        captured = await table[name].capture(context)
+        session.recorder.record(
+            Kind.CHECKPOINT_ARMED, stage=step.stage, step=step.name, name=name, captured=dict(captured)
+        )
+
+
+def all_done(stage: PlannedStage, done: Collection[tuple[str, str]]) -> bool:
+    return all((stage.name, step.name) in done for step in stage.steps)
+
+
+def traceback_file(session: Session) -> Path:
+    return session.state / "reports" / session.recorder.run / "traceback.log"
+
+
+def write_traceback(session: Session, error: BaseException) -> None:
+    """Keeps a traceback of a bug for whoever mends it, redacted, mode 0600."""
+    path = traceback_file(session)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    with path.open("a", encoding="utf-8") as log:
+        log.write(session.redactor.text("".join(traceback.format_exception(error))))
+
+
+def _since(world: World, begun: float) -> float:
+    return round(world.clock.monotonic() - begun, 3)

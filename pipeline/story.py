@@ -1,0 +1,683 @@
+"""What happened in a run, read from its journal entries: pure and total.
+
+Any prefix of a run's entries gives a report that says where the run stood. What the entries do not say is None, and is
+shown as "not recorded"; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from pipeline.events import Entry, Kind
+from pipeline.verdict import Verdict
+
+NO_END = "no end"
+"""The mark of a step that began and whose end is not recorded."""
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Outcome(StrEnum):
+    """Every way a run can end."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    RESTORED = "restored"
+    PERSON_NEEDED = "person needed"
+    INTERRUPTED = "interrupted"
+    BUG = "bug"
+
+
+class Phase(StrEnum):
+    """A stage that runs again after the way back began proves another release than before."""
+
+    FORWARD = "forward"
+    WAY_BACK = "way back"
+
+
+class ServiceState(StrEnum):
+    """What the record says of the service at its end."""
+
+    VERIFIED = "verified"
+    CLOSED = "closed"
+    UNCHANGED = "unchanged"
+    UNKNOWN = "not recorded"
+
+
+@dataclass(frozen=True)
+class Header:
+    run: str | None = None
+    verb: str | None = None
+    service: str | None = None
+    environment: str | None = None
+    release: str | None = None
+    previous: str | None = None
+    who: str | None = None
+    machine: str | None = None
+    reason: str | None = None
+    spec_digest: str | None = None
+    resumes: str | None = None
+    lease_token: int | None = None
+    started: datetime | None = None
+    last_entry: datetime | None = None
+
+
+@dataclass(frozen=True)
+class FindingLine:
+    """One judgement, and in which step it was made."""
+
+    phase: Phase
+    stage: str
+    step: str
+    check: str
+    verdict: Verdict
+    reason: str
+    remedy: str
+    evidence: Mapping[str, Any]
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StepLine:
+    """One step, over all its attempts. `offset_s` counts from the start of the run; None `outcome`: no end recorded."""
+
+    name: str
+    does: str
+    offset_s: float
+    took_s: float | None
+    limit_s: float | None
+    attempts: int
+    outcome: str | None
+    error: str
+    remedy: str
+    armed: tuple[str, ...]
+    finding: FindingLine | None
+
+    @property
+    def mark(self) -> str:
+        """One word for how it went: the verdict of a check that came to its end, else the outcome."""
+        if self.outcome is None:
+            return NO_END
+        if self.finding and self.outcome in ("done", "failed"):
+            return self.finding.verdict.value
+        return self.outcome
+
+
+@dataclass(frozen=True)
+class StageLine:
+    name: str
+    phase: Phase
+    offset_s: float
+    took_s: float | None
+    outcome: str | None
+    steps: tuple[StepLine, ...]
+
+
+@dataclass(frozen=True)
+class FirstError:
+    """What went wrong first; nothing that followed hides it."""
+
+    stage: str
+    step: str
+    error: str
+    remedy: str
+
+    @property
+    def place(self) -> str:
+        return " / ".join(part for part in (self.stage, self.step) if part)
+
+
+@dataclass(frozen=True)
+class RestoredLine:
+    """A checkpoint on the way back. `ok` None: whether it was confirmed is not recorded."""
+
+    name: str
+    begun: bool
+    ok: bool | None
+    found: str
+    expected: str
+    error: str
+    took_s: float | None
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    reference: str
+    found: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    ok: bool
+    paid: int | None
+    activated: int | None
+    repaired: tuple[str, ...]
+    mismatches: tuple[Mismatch, ...]
+    error: str
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """How the run went back. Times count from the start of the run."""
+
+    why: str
+    release: str | None
+    of_run: str | None
+    offset_s: float
+    payments_closed_s: float | None
+    checkpoints: tuple[RestoredLine, ...]
+    reconciled: Reconciliation | None
+    reopened_s: float | None
+    reopened_release: str | None
+    reopened_took_s: float | None
+
+
+@dataclass(frozen=True)
+class Closed:
+    why: str
+    how: str
+    manual: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WatchPoint:
+    """Payments that ended up to `t_s` seconds after the watch began, counted from its beginning."""
+
+    t_s: float
+    success: float
+    failure: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The series of one watching check. `target` and `alert` are shares of 1."""
+
+    check: str
+    points: tuple[WatchPoint, ...]
+    target: float | None
+    alert: float | None
+
+
+@dataclass(frozen=True)
+class Live:
+    """What serves at the end of the record."""
+
+    state: ServiceState
+    release: str | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a person asks first: what happened, is the service fine now, what must I do."""
+
+    headline: str
+    happened: str
+    service: str
+    todo: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """A run as its record tells it. `head` is the hash of the last of `entries` entries: the chain up to here."""
+
+    header: Header = Header()
+    outcome: Outcome | None = None
+    exit_code: int | None = None
+    summary: str = ""
+    took_s: float | None = None
+    answers: Answers = Answers("", "", "", ())
+    stages: tuple[StageLine, ...] = ()
+    not_reached: tuple[str, ...] = ()
+    findings: tuple[FindingLine, ...] = ()
+    first_error: FirstError | None = None
+    way_back: WayBack | None = None
+    closed: Closed | None = None
+    superseded_by: str | None = None
+    watch: tuple[Watch, ...] = ()
+    live: Live = Live(ServiceState.UNKNOWN, None, "")
+    entries: int = 0
+    head: str | None = None
+
+    @property
+    def blocking(self) -> tuple[FindingLine, ...]:
+        return tuple(finding for finding in self.findings if not finding.verdict.promotes)
+
+    @property
+    def recommendations(self) -> tuple[FindingLine, ...]:
+        return tuple(finding for finding in self.findings if finding.verdict is Verdict.ADVICE)
+
+
+def build(entries: Sequence[Entry]) -> RunReport:
+    """The report of the run the first entry belongs to. Of other runs only this is read: which one put it right."""
+    run = entries[0].run if entries else None
+    own = [entry for entry in entries if entry.run == run]
+    facts = _Facts(own)
+    header = _header(facts)
+    finished = facts.last(Kind.RUN_FINISHED)
+    exit_code = _number(finished, "exit_code")
+    stages = _stages(facts)
+    findings = tuple(facts.findings)
+    report = RunReport(
+        header=header,
+        outcome=_outcome(finished),
+        exit_code=None if exit_code is None else int(exit_code),
+        summary=_text(finished, "summary"),
+        took_s=_seconds(finished, "took_s"),
+        stages=stages,
+        not_reached=_not_reached(facts, stages),
+        findings=findings,
+        first_error=_first_error(facts, stages, findings),
+        way_back=_way_back(facts),
+        closed=_closed(facts),
+        superseded_by=_superseded_by(entries, run),
+        watch=_watch(findings),
+        live=_live(facts, header),
+        entries=len(own),
+        head=own[-1].hash if own else None,
+    )
+    return replace(report, answers=_answers(report))
+
+
+# ---- the entries, as sections ask for them -----------------------------------------------------------------
+
+
+class _Facts:
+    """The entries of one run with what several sections need: the phase of each, its offset, the findings."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = entries
+        self.start = entries[0].at if entries else None
+        back = next((index for index, entry in enumerate(entries) if entry.kind is Kind.WAYBACK_STARTED), len(entries))
+        self.phased = [
+            (Phase.FORWARD if index < back else Phase.WAY_BACK, entry) for index, entry in enumerate(entries)
+        ]
+        self.findings = [_finding(phase, entry) for phase, entry in self.phased if entry.kind is Kind.FINDING]
+
+    def all(self, kind: Kind) -> list[Entry]:
+        return [entry for entry in self.entries if entry.kind is kind]
+
+    def last(self, kind: Kind) -> Mapping[str, Any]:
+        """The data of the last entry of a kind; empty when there is none."""
+        found = self.all(kind)
+        return found[-1].data if found else NOTHING
+
+    def offset(self, entry: Entry) -> float:
+        return (entry.at - self.start).total_seconds() if self.start else 0.0
+
+
+def _header(facts: _Facts) -> Header:
+    first = facts.last(Kind.RUN_STARTED)
+    token = _number(facts.last(Kind.LEASE_TAKEN), "token")
+    if not facts.entries:
+        return Header()
+    return Header(
+        run=facts.entries[0].run,
+        verb=_text(first, "verb") or None,
+        service=_text(first, "service") or None,
+        environment=_text(first, "environment") or None,
+        release=_text(first, "release") or None,
+        previous=_text(first, "previous") or None,
+        who=_text(first, "who") or None,
+        machine=_text(first, "machine") or None,
+        reason=_text(first, "reason") or None,
+        spec_digest=_text(first, "spec_digest") or None,
+        resumes=_text(first, "resumes") or None,
+        lease_token=None if token is None else int(token),
+        started=facts.start,
+        last_entry=facts.entries[-1].at,
+    )
+
+
+def _outcome(finished: Mapping[str, Any]) -> Outcome | None:
+    try:
+        return Outcome(_text(finished, "outcome"))
+    except ValueError:
+        return None
+
+
+def _finding(phase: Phase, entry: Entry) -> FindingLine:
+    data = entry.data
+    try:
+        verdict = Verdict(_text(data, "verdict"))
+    except ValueError:
+        verdict = Verdict.ERROR
+    evidence = data.get("evidence")
+    return FindingLine(
+        phase=phase,
+        stage=_text(data, "stage"),
+        step=_text(data, "step"),
+        check=_text(data, "check") or _text(data, "step"),
+        verdict=verdict,
+        reason=_text(data, "reason"),
+        remedy=_text(data, "remedy"),
+        evidence=evidence if isinstance(evidence, Mapping) else NOTHING,
+        rows=tuple(str(row) for row in _list(data, "rows")),
+    )
+
+
+_OF_A_STAGE = frozenset(
+    {
+        Kind.STAGE_STARTED,
+        Kind.STEP_STARTED,
+        Kind.CHECKPOINT_ARMED,
+        Kind.FINDING,
+        Kind.STEP_FINISHED,
+        Kind.STAGE_FINISHED,
+    }
+)
+
+
+def _stages(facts: _Facts) -> tuple[StageLine, ...]:
+    blocks: dict[tuple[Phase, str], list[Entry]] = {}
+    for phase, entry in facts.phased:
+        if entry.kind in _OF_A_STAGE:
+            blocks.setdefault((phase, _text(entry.data, "stage")), []).append(entry)
+    lines = []
+    for (phase, name), entries in blocks.items():
+        end = next((entry for entry in reversed(entries) if entry.kind is Kind.STAGE_FINISHED), None)
+        data = end.data if end else NOTHING
+        outcome = _text(data, "outcome") or None
+        steps = _steps(facts, phase, entries)
+        lines.append(StageLine(name, phase, facts.offset(entries[0]), _seconds(data, "took_s"), outcome, steps))
+    return tuple(lines)
+
+
+def _steps(facts: _Facts, phase: Phase, entries: Sequence[Entry]) -> tuple[StepLine, ...]:
+    by_step: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if step := _text(entry.data, "step"):
+            by_step.setdefault(step, []).append(entry)
+    return tuple(_step(facts, phase, name, of_step) for name, of_step in by_step.items())
+
+
+def _step(facts: _Facts, phase: Phase, name: str, entries: Sequence[Entry]) -> StepLine:
+    starts = [entry for entry in entries if entry.kind is Kind.STEP_STARTED]
+    last_start = starts[-1].data if starts else NOTHING
+    since_start = entries[entries.index(starts[-1]) :] if starts else entries
+    end = next((entry for entry in since_start if entry.kind is Kind.STEP_FINISHED), None)
+    data = end.data if end else NOTHING
+    findings = [_finding(phase, entry) for entry in since_start if entry.kind is Kind.FINDING]
+    begun = entries[0]
+    spread = (end.at - begun.at).total_seconds() if end else None
+    return StepLine(
+        name=name,
+        does=_text(last_start, "does"),
+        offset_s=facts.offset(begun),
+        took_s=spread if len(starts) > 1 else _seconds(data, "took_s", spread),
+        limit_s=_seconds(last_start, "limit_s"),
+        attempts=max(len(starts), int(_number(last_start, "attempt") or 0)),
+        outcome=_text(data, "outcome") or None,
+        error=_text(data, "error"),
+        remedy=_text(data, "remedy"),
+        armed=tuple(_text(entry.data, "name") for entry in entries if entry.kind is Kind.CHECKPOINT_ARMED),
+        finding=findings[-1] if findings else None,
+    )
+
+
+def _not_reached(facts: _Facts, stages: Iterable[StageLine]) -> tuple[str, ...]:
+    plan = facts.last(Kind.RUN_STARTED).get("plan")
+    planned = _list(plan, "stages") if isinstance(plan, Mapping) else []
+    names = [_text(stage, "name") for stage in planned if isinstance(stage, Mapping)]
+    reached = {stage.name for stage in stages if stage.phase is Phase.FORWARD}
+    return tuple(name for name in names if name not in reached)
+
+
+def _first_error(facts: _Facts, stages: Iterable[StageLine], findings: Iterable[FindingLine]) -> FirstError | None:
+    if recorded := facts.all(Kind.RUN_FAILED):
+        data = recorded[0].data
+        return FirstError(_text(data, "stage"), _text(data, "step"), _text(data, "error"), _text(data, "remedy"))
+    for finding in findings:
+        if not finding.verdict.promotes:
+            return FirstError(finding.stage, finding.step, finding.reason, finding.remedy)
+    for stage in stages:
+        for step in stage.steps:
+            if step.outcome in ("failed", "timed out"):
+                return FirstError(stage.name, step.name, step.error or step.outcome, step.remedy)
+    return None
+
+
+def _way_back(facts: _Facts) -> WayBack | None:
+    starts = facts.all(Kind.WAYBACK_STARTED)
+    if not starts:
+        return None
+    data = starts[-1].data
+    closed = facts.all(Kind.PAYMENTS_CLOSED)
+    reopened = facts.all(Kind.REOPENED)
+    return WayBack(
+        why=_text(data, "why"),
+        release=_text(data, "release") or None,
+        of_run=_text(data, "of_run") or None,
+        offset_s=facts.offset(starts[0]),
+        payments_closed_s=facts.offset(closed[0]) if closed else None,
+        checkpoints=_restored(facts, data),
+        reconciled=_reconciled(facts),
+        reopened_s=facts.offset(reopened[-1]) if reopened else None,
+        reopened_release=_text(reopened[-1].data, "release") or None if reopened else None,
+        reopened_took_s=_seconds(reopened[-1].data, "took_s") if reopened else None,
+    )
+
+
+def _restored(facts: _Facts, started: Mapping[str, Any]) -> tuple[RestoredLine, ...]:
+    """Every checkpoint the way back set out to restore, in the order it was tried, then those never tried."""
+    begun = [_text(entry.data, "name") for entry in facts.all(Kind.CHECKPOINT_RESTORING)]
+    confirmed = {_text(entry.data, "name"): entry.data for entry in facts.all(Kind.CHECKPOINT_CONFIRMED)}
+    announced = [_text(point, "name") for point in _list(started, "checkpoints") if isinstance(point, Mapping)]
+    lines = []
+    for name in dict.fromkeys([*begun, *confirmed, *reversed(announced)]):
+        data = confirmed.get(name, NOTHING)
+        ok = data.get("ok")
+        lines.append(
+            RestoredLine(
+                name=name,
+                begun=name in begun,
+                ok=ok if isinstance(ok, bool) else None,
+                found=_text(data, "found"),
+                expected=_text(data, "expected"),
+                error=_text(data, "error"),
+                took_s=_seconds(data, "took_s"),
+            )
+        )
+    return tuple(lines)
+
+
+def _reconciled(facts: _Facts) -> Reconciliation | None:
+    data = facts.last(Kind.RECONCILED)
+    if not data:
+        return None
+    paid, activated = _number(data, "paid"), _number(data, "activated")
+    return Reconciliation(
+        ok=data.get("ok") is True,
+        paid=None if paid is None else int(paid),
+        activated=None if activated is None else int(activated),
+        repaired=tuple(str(reference) for reference in _list(data, "repaired")),
+        mismatches=tuple(
+            Mismatch(_text(one, "reference"), _text(one, "found"), _text(one, "expected"))
+            for one in _list(data, "mismatches")
+            if isinstance(one, Mapping)
+        ),
+        error=_text(data, "error"),
+    )
+
+
+def _closed(facts: _Facts) -> Closed | None:
+    data = facts.last(Kind.CLOSED)
+    if not data:
+        return None
+    return Closed(_text(data, "why"), _text(data, "how"), tuple(str(step) for step in _list(data, "manual")))
+
+
+def _superseded_by(entries: Iterable[Entry], run: str | None) -> str | None:
+    for entry in entries:
+        if entry.kind is Kind.RUN_SUPERSEDED and _text(entry.data, "of_run") == run:
+            return _text(entry.data, "by_run") or None
+    return None
+
+
+def _watch(findings: Iterable[FindingLine]) -> tuple[Watch, ...]:
+    watches = []
+    for finding in findings:
+        points = tuple(
+            WatchPoint(
+                float(_number(point, "t_s") or 0),
+                float(_number(point, "success") or 0),
+                float(_number(point, "failure") or 0),
+                float(_number(point, "error") or 0),
+            )
+            for point in _list(finding.evidence, "series")
+            if isinstance(point, Mapping)
+        )
+        if points:
+            target, alert = _number(finding.evidence, "target"), _number(finding.evidence, "alert")
+            watches.append(Watch(finding.check, points, target, alert))
+    return tuple(watches)
+
+
+# ---- what it means -----------------------------------------------------------------------------------------
+
+
+def _live(facts: _Facts, header: Header) -> Live:
+    """Follows the entries that say something of what serves; the last word counts."""
+    if not facts.all(Kind.RUN_STARTED):
+        return Live(ServiceState.UNKNOWN, None, "Not recorded: the record does not say how the run began.")
+    state = ServiceState.UNKNOWN if header.resumes else ServiceState.UNCHANGED
+    release = header.previous
+    back = False
+    why = f"Not recorded by this run: it goes on from run {header.resumes}."
+    for entry in facts.entries:
+        data = entry.data
+        match entry.kind:
+            case Kind.CHECKPOINT_ARMED:
+                state, why = ServiceState.UNKNOWN, "A change had begun and its end is not recorded."
+            case Kind.WAYBACK_STARTED:
+                back, state = True, ServiceState.UNKNOWN
+                why = "The way back had begun and its end is not recorded."
+            case Kind.PAYMENTS_CLOSED:
+                state, why = ServiceState.UNKNOWN, "Payments were closed; that they were reopened is not recorded."
+            case Kind.RELEASE_MARKED if back:
+                pass  # payments are still closed; only what follows says how it ended
+            case Kind.RELEASE_MARKED if _text(data, "state") == "live":
+                state, release = ServiceState.UNKNOWN, _text(data, "release") or None
+                why = f"Release {release} had been switched in and was not proven yet."
+            case Kind.RELEASE_MARKED if _text(data, "state") == "verified":
+                state, release = ServiceState.VERIFIED, _text(data, "release") or None
+            case Kind.REOPENED if _text(data, "release"):
+                state, release = ServiceState.VERIFIED, _text(data, "release")
+            case Kind.CLOSED:
+                state, release = ServiceState.CLOSED, None
+            case _:
+                pass
+    return Live(state, release, _live_sentence(state, release, why))
+
+
+def _live_sentence(state: ServiceState, release: str | None, why: str) -> str:
+    match state:
+        case ServiceState.VERIFIED:
+            return f"Yes. Release {release} serves and takes payments; it is verified."
+        case ServiceState.CLOSED:
+            return "It is closed. It takes no new payments until a person reopens it."
+        case ServiceState.UNCHANGED if release:
+            return f"As it was before: this run changed nothing. The last verified release is {release}."
+        case ServiceState.UNCHANGED:
+            return "As it was before: this run changed nothing. No verified release was recorded before it."
+        case _:
+            return f"{why} `./inv status` shows what serves now."
+
+
+_HEADLINES: Mapping[Outcome | None, str] = {
+    Outcome.DONE: "Done",
+    Outcome.REFUSED: "Refused, nothing was changed",
+    Outcome.RESTORED: "Failed, restored and confirmed",
+    Outcome.PERSON_NEEDED: "A person is needed",
+    Outcome.INTERRUPTED: "Interrupted, nothing was changed",
+    Outcome.BUG: "Stopped by a bug of the pipeline",
+    None: "Not finished when the record ends",
+}
+
+
+def _answers(report: RunReport) -> Answers:
+    return Answers(
+        headline=_HEADLINES[report.outcome],
+        happened=_happened(report),
+        service=report.live.sentence,
+        todo=tuple(dict.fromkeys(step for step in _todo(report) if step)),
+    )
+
+
+def _happened(report: RunReport) -> str:
+    if report.summary:
+        return report.summary
+    if report.outcome is None and report.stages:
+        stage = report.stages[-1]
+        open_steps = [step.name for step in stage.steps if step.outcome is None]
+        at = f", at {', '.join(open_steps)}" if open_steps else ""
+        return (
+            f"The record ends in stage {stage.name}{' of the way back' if stage.phase is Phase.WAY_BACK else ''}{at}."
+        )
+    return "Not recorded."
+
+
+def _todo(report: RunReport) -> list[str]:
+    error = report.first_error
+    where = "" if report.header.environment in (None, "sandbox") else f" --env {report.header.environment}"
+    again = f"Run `./inv {report.header.verb or 'deploy'}{where}` again."
+    match report.outcome:
+        case Outcome.DONE:
+            advice = sum(finding.verdict is Verdict.ADVICE for finding in report.findings)
+            return [f"Nothing now. Read the recommendations ({advice})." if advice else "Nothing."]
+        case Outcome.REFUSED:
+            blocking = [finding.remedy for finding in report.findings if not finding.verdict.promotes]
+            return [*(blocking or [error.remedy if error else ""]), again]
+        case Outcome.RESTORED:
+            return [error.remedy if error else "", f"Then deploy again: `./inv deploy{where}`."]
+        case Outcome.PERSON_NEEDED:
+            manual = list(report.closed.manual) if report.closed else []
+            return manual or [f"The manual steps are not recorded. Begin with `./inv status{where}`."]
+        case Outcome.INTERRUPTED:
+            return [f"Nothing. {again}"]
+        case Outcome.BUG:
+            look = f"See what serves: `./inv status{where}`."
+            return ["Report it, with the folder of this report.", look]
+        case None:
+            return _todo_unfinished(report, where)
+
+
+def _todo_unfinished(report: RunReport, where: str) -> list[str]:
+    if report.superseded_by:
+        return [f"Nothing. Run {report.superseded_by} has put this one right."]
+    if report.live.state is ServiceState.UNCHANGED:
+        return [f"If it is not running any more, run `./inv {report.header.verb or 'deploy'}{where}` again."]
+    return [
+        f"See whether it still runs, and what serves: `./inv status{where}`.",
+        f"If it has stopped, go back with `./inv rollback{where}`, or on with `./inv deploy --resume{where}`.",
+    ]
+
+
+# ---- members of an entry's data, whatever is in them --------------------------------------------------------
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    value = data.get(key)
+    return "" if value is None else str(value)
+
+
+def _number(data: Mapping[str, Any], key: str) -> float | None:
+    value = data.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _seconds(data: Mapping[str, Any], key: str, otherwise: float | None = None) -> float | None:
+    value = _number(data, key)
+    return otherwise if value is None else float(value)
+
+
+def _list(data: Mapping[str, Any], key: str) -> list[Any]:
+    value = data.get(key)
+    return list(value) if isinstance(value, list | tuple) else []

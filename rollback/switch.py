@@ -1,0 +1,38 @@
+"""What the checkpoints of the two switches have in common."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from pipeline.contracts import Captured, Confirmation, RestoreContext, SwitchName, SwitchOn
+
+
+class SwitchCheckpoint:
+    """Captured: `switch`, its content, or None when it is off. Restored after the proofs: it lets customers in."""
+
+    reopens = True
+
+    def __init__(self, name: str, switch: SwitchName) -> None:
+        self.name = name
+        self._switch = switch
+
+    async def capture(self, context: RestoreContext) -> Captured:
+        found = await context.target.switches.read(self._switch)
+        return {"switch": None if found is None else asdict(found)}
+
+    async def restore(self, context: RestoreContext, captured: Captured) -> None:
+        await context.target.switches.write(self._switch, _switch(captured))
+
+    async def confirm(self, context: RestoreContext, captured: Captured) -> Confirmation:
+        found, expected = await context.target.switches.read(self._switch), _switch(captured)
+        return Confirmation(found == expected, self._said(found), self._said(expected))
+
+    def _said(self, value: SwitchOn | None) -> str:
+        if value is None:
+            return f"{self._switch} off"
+        return f"{self._switch} on since {value.since or 'an unknown time'} by {value.who}: {value.why}"
+
+
+def _switch(captured: Captured) -> SwitchOn | None:
+    value = captured["switch"]
+    return None if value is None else SwitchOn(**value)

@@ -1,0 +1,167 @@
+"""The verb `drill`: plays faults one after the other on one stage, and prints the table."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import Exit, TollgateError, Usage
+from pipeline.names import nearest
+from pipeline.tables import print_json, print_table
+from sandbox.drills import judge
+from sandbox.drills.faults import FAULTS, SWITCHED, Fault
+from sandbox.drills.scene import HOME, Scene
+
+WATCH_S = "4"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One drill: caught by which step, after how long, what was restored, and what did not go as it must."""
+
+    fault: str
+    caught_by: str
+    after_s: float | None
+    exit_code: int
+    ended: str
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+async def drill(spec: str, *, fault: str | None, every: bool, listing: bool, as_json: bool) -> Exit:
+    """Exit 0 only if every fault asked for was caught, the service ended as I2 says, and I1 and I3 hold."""
+    if listing:
+        _print_list(as_json)
+        return Exit.DONE
+    if fault is None and not every:
+        raise Usage("drill: no fault was named", "Use --fault NAME, --all, or --list.")
+    rows = []
+    names = list(FAULTS) if every else [_known(fault or "")]
+    async with stage(Path(spec)) as scene:
+        for name in names:
+            if not as_json:
+                sys.stdout.write(f"{name}: {FAULTS[name].promise}\n")
+                sys.stdout.flush()
+            rows.append(await play(scene, FAULTS[name]))
+            if not as_json:
+                _print_row(rows[-1])
+    if as_json:
+        print_json({"ok": all(row.ok for row in rows), "drills": rows})
+    else:
+        _print_table(rows)
+    return Exit.DONE if all(row.ok for row in rows) else Exit.REFUSED
+
+
+@contextlib.asynccontextmanager
+async def stage(spec: Path) -> AsyncIterator[Scene]:
+    """A folder outside every repository with a copy of the spec, its sandbox up and a healthy release verified."""
+    folder = Path(tempfile.mkdtemp(prefix="tollgate-drill-"))
+    try:
+        text = spec.read_text(encoding="utf-8").replace("sandbox/shop/build.py", str(HOME / "sandbox/shop/build.py"))
+        (folder / "pipeline.yaml").write_text(text, encoding="utf-8")
+        scene = Scene(folder)
+        try:
+            first = await scene.run("deploy", "--watch", WATCH_S)
+            if first.code != Exit.DONE:
+                raise TollgateError(
+                    f"the healthy release could not be deployed (exit {first.code}), so nothing can be drilled:\n"
+                    f"{first.tail()}",
+                    "`./inv deploy` shows why.",
+                )
+            yield scene
+        finally:
+            await scene.run("sandbox.down")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def play(scene: Scene, fault: Fault) -> Row:
+    """One fault on a stage whose live release is verified; leaves the stage so again."""
+    before, begun_after = await judge.standing(scene), len(scene.entries())
+    await fault.prepare(scene)
+    strike = fault.strike
+    if strike is None:
+        ended = await scene.run("deploy", "--watch", WATCH_S, build_fault=fault.build)
+    else:
+        ended = await scene.run(
+            "deploy",
+            "--watch",
+            WATCH_S,
+            build_fault=fault.build,
+            at=SWITCHED,
+            strike=lambda process: strike(scene, process),
+        )
+    step, after_s = judge.caught_by(scene.entries()[begun_after:])
+    after = await judge.standing(scene)
+    problems = judge.problems_of_run(fault, ended, step, before, after)
+    await fault.heal(scene)
+    how = "closed" if after.closed else f"{after.live} live and {after.state}"
+    if not after.known_good:
+        problems += await _put_right(scene, before)
+        how += ", put right by `rollback`"
+    problems += await judge.problems_of_books(scene)
+    problems += judge.problems_of_secrets(scene)
+    after_s = None if after_s is None else round(after_s, 1)
+    return Row(fault.name, step or "the lease and the journal", after_s, ended.code, how, tuple(problems))
+
+
+async def _put_right(scene: Scene, before: judge.Standing) -> list[str]:
+    """One command brings back the release that was good before."""
+    ended = await scene.run("rollback", "--yes")
+    now = await judge.standing(scene)
+    if ended.code == Exit.DONE and now.known_good and now.live == before.live:
+        return []
+    return [f"I2: `rollback` ended with {ended.code} and left {now}: {ended.tail()}"]
+
+
+def _known(fault: str) -> str:
+    if fault in FAULTS:
+        return fault
+    guess = nearest(fault, FAULTS)
+    raise Usage(
+        f"--fault {fault}: there is no such fault; there are {', '.join(FAULTS)}",
+        f"Did you mean {guess}?" if guess else "",
+    )
+
+
+def _print_list(as_json: bool) -> None:
+    if as_json:
+        print_json([{"fault": one.name, "what": one.promise} for one in FAULTS.values()])
+    else:
+        print_table([(one.name, one.promise) for one in FAULTS.values()], ("fault", "what is broken"))
+
+
+def _print_row(row: Row) -> None:
+    when = "" if row.after_s is None else f" after {row.after_s} s"
+    sys.stdout.write(f"  caught by {row.caught_by}{when}; exit {row.exit_code}; {row.ended}\n")
+    sys.stdout.writelines(f"  NOT AS IT MUST BE: {problem}\n" for problem in row.problems)
+    sys.stdout.flush()
+
+
+def _print_table(rows: list[Row]) -> None:
+    sys.stdout.write("\n")
+    print_table(
+        [
+            (row.fault, row.caught_by, "" if row.after_s is None else f"{row.after_s} s", row.exit_code, _held(row))
+            for row in rows
+        ],
+        ("fault", "caught by", "after", "exit", "invariants"),
+    )
+    bad = sum(not row.ok for row in rows)
+    sys.stdout.write(
+        f"\n{len(rows)} drilled, every fault caught, I1, I2 and I3 hold.\n"
+        if not bad
+        else f"\n{bad} not as it must be.\n"
+    )
+
+
+def _held(row: Row) -> str:
+    return "hold" if row.ok else "; ".join(row.problems)[:200]

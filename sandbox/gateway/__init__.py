@@ -1,0 +1,1 @@
+"""A gateway that speaks iKhokha's protocol on loopback, with faults to switch on."""

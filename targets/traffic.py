@@ -1,0 +1,125 @@
+"""Which release gets the connections, on any host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.contracts import ReleaseId, ReleaseState, Started
+from pipeline.errors import ReleaseNotReady, TargetError
+from targets import layout
+from targets.area import AreaOnHost
+from targets.ctl import indented, not_ready
+from targets.releases import ReleasesOnHost
+
+_NEVER = (ReleaseState.BUILDING, ReleaseState.BAD)
+_REPAIR = "`./inv rollback` puts it right: it starts the last verified release again and stops everything else."
+
+
+class TrafficOnHost:
+    """Implements `contracts.Traffic`. The link says what should serve, the supervisor what does; both must agree."""
+
+    def __init__(self, area: AreaOnHost, releases: ReleasesOnHost) -> None:
+        self._area = area
+        self._releases = releases
+
+    async def live(self) -> ReleaseId | None:
+        """Raises TargetError in a half state. Starts nothing: a link without a supervisor is a half state too."""
+        return judge(await self._area.ctl.status(), str(self._area.at.area))
+
+    async def up(self) -> str:
+        """Starts the supervisor when none runs; it starts what the link names, else the closed page. Its address."""
+        return str((await self._area.up())["address"])
+
+    async def activate(self, release: ReleaseId) -> None:
+        await self._judge(release)
+        before = (await self._area.up())["link"]
+        remedy = f"Read {self._area.at.log(release)}; what served before still serves."
+
+        await self._area.guard()
+        started = await self._area.ctl.order("start", release, timeout=self._area.running.ready_within * 2)
+        if not started["ok"]:
+            raise not_ready(started, remedy)
+        await self._point_to(release)
+        await self._area.guard()
+        retired = await self._area.ctl.order("retire", release, timeout=self._area.running.drain_within * 2)
+        if not retired["ok"]:  # it died after it was ready: what served before still does, and is named again
+            if before is None:
+                await self._unlink()
+            else:
+                await self._point_to(ReleaseId(before))
+            raise not_ready(retired, remedy)
+
+    async def close(self) -> None:
+        """The link goes first: after a reboot in between, the service comes up closed."""
+        await self._area.up()
+        await self._unlink()
+        await self._area.guard()
+        limit = self._area.running.ready_within + self._area.running.drain_within
+        closed = await self._area.ctl.order("close", timeout=limit * 2)
+        if not closed["ok"]:
+            raise TargetError(
+                f"{self._area.at.area}: the closed page did not start: {closed['error']}{indented(closed['tail'])}",
+                "Stop the service by hand, or close it in the proxy in front of it.",
+            )
+
+    async def rehearse(self, release: ReleaseId) -> Started:
+        await self._judge(release)
+        await self._area.up()
+        await self._area.guard()
+        reply = await self._area.ctl.order("rehearse", release, timeout=self._area.running.ready_within * 2)
+        if not reply["ok"]:
+            raise not_ready(reply, f"Read {self._area.at.log(release)}; nothing that serves was touched.")
+        return Started(release, reply["took"], reply["body"])
+
+    async def _judge(self, release: ReleaseId) -> None:
+        """Half-built, bad and changed releases never get a connection."""
+        for record in await self._releases.all():
+            if record.id == release:
+                break
+        else:
+            raise ReleaseNotReady(f"release {release}: is not on this target", "`./inv status` lists the releases.")
+        if record.state in _NEVER:
+            raise ReleaseNotReady(
+                f"release {release}: is {record.state} ({record.why}); staged, live and verified ones may serve",
+                "Deploy again, or name a verified release.",
+            )
+        await self._area.check_files(release, record.manifest)
+
+    async def _point_to(self, release: ReleaseId) -> None:
+        """`current` names `release`, by rename: there is no moment without a link."""
+        at = self._area.at
+        if await self._area.ctl.link() == release:
+            return
+        new = at.area / ".current.new"
+        await self._area.change(layout.make_link(at.release(release), new))
+        await self._area.rename(new, at.current)
+
+    async def _unlink(self) -> None:
+        """`current` names nothing: whatever starts the supervisor again, it comes up closed."""
+        await self._area.change(layout.remove([self._area.at.current]))
+        await self._area.durable([self._area.at.area])
+
+
+def judge(status: Mapping[str, Any], area: str) -> ReleaseId | None:
+    """The live release from what the supervisor says, None when the service is closed. Raises TargetError otherwise.
+
+    A release that the supervisor gave up after it died again and again is closed as well, though the link names it.
+    """
+    if not status["ok"]:
+        raise TargetError(f"{area}: the supervisor did not say what runs: {status['error']}", _REPAIR)
+    link: str | None = status["link"]
+    if not status["up"]:
+        if link is None:
+            return None
+        raise TargetError(
+            f"{area}: `current` names {link}, but no supervisor runs, so nothing serves",
+            "`./inv deploy` and `./inv rollback` start it again.",
+        )
+    serving = [process["release"] for process in status["serving"]]
+    if serving == [None] and link in (None, status["gave_up"]):
+        return None
+    if len(serving) == 1 and link is not None and serving[0] == link:
+        return ReleaseId(link)
+    runs = " and ".join(str(name or "the closed page") for name in serving) or "nothing"
+    raise TargetError(f"{area}: half switched: `current` names {link or 'no release'}, but {runs} serves", _REPAIR)

@@ -1,0 +1,280 @@
+"""The verbs an operator types. Each reads its flags and ends with an exit code of the table in docs/exit-codes.md."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke import Collection, Context, Exit, task
+
+if TYPE_CHECKING:
+    import commands
+
+HERE = Path(__file__).resolve().parent
+SPEC = str(HERE / "pipeline.yaml")
+COMMON = {
+    "env": "Environment of pipeline.yaml to act on (default: sandbox).",
+    "spec": "Another pipeline.yaml; its paths are relative to it.",
+    "json": "Print one JSON document on stdout and nothing else there.",
+}
+
+
+def _flags(c: Context, env: str, spec: str, json: bool) -> commands.Flags:
+    """Refuses Invoke's dry mode, under which commands would seem to succeed."""
+    import commands
+
+    if c.config.run.dry or os.environ.get("INVOKE_RUN_DRY"):
+        sys.stderr.write("--dry is refused: it would make every command seem to succeed.\n  Fix: use `./inv plan`.\n")
+        raise Exit(code=2)
+    return commands.Flags(env=env, spec=spec, json=json)
+
+
+def _end(code: int) -> None:
+    if code:
+        raise Exit(code=code)
+
+
+@task(
+    help={
+        **COMMON,
+        "resume": "Continue an unfinished deploy from its first step not finished.",
+        "watch": "Watch the first transactions for so many seconds instead of `watch_for`.",
+        "reason": "Why, for the record.",
+    }
+)
+def deploy(
+    c: Context,
+    env: str = "sandbox",
+    spec: str = SPEC,
+    json: bool = False,
+    resume: bool = False,
+    watch: str | None = None,
+    reason: str = "",
+) -> None:
+    """Deploy: gates, build, deploy, prove, watch; taken back when it is bad."""
+    import commands
+
+    flags = _flags(c, env, spec, json)
+    _end(commands.deploy(flags, resume=resume, watch=_seconds(watch), reason=reason))
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 86_400:
+        sys.stderr.write(f"--watch: found {text!r}; a whole number of seconds from 1 to 86400 is allowed\n")
+        raise Exit(code=2)
+    return float(text)
+
+
+@task(help=COMMON)
+def plan(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
+    """Show every step of a deploy with its time limit and its way back. Changes nothing."""
+    import commands
+
+    _end(commands.plan(_flags(c, env, spec, json)))
+
+
+@task(help={**COMMON, "offline": "Only the gates that need no network."})
+def validate(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False, offline: bool = False) -> None:
+    """Run the gates alone: may this configuration go live?"""
+    import commands
+
+    _end(commands.validate(_flags(c, env, spec, json), offline=offline))
+
+
+@task(help=COMMON)
+def config_check(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
+    """Show the settings as a run would see them, with their sources; secrets as fingerprints."""
+    import commands
+
+    _end(commands.config_check(_flags(c, env, spec, json)))
+
+
+@task(help=COMMON)
+def verify(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
+    """Run the proofs against the release that is live."""
+    import commands
+
+    _end(commands.verify(_flags(c, env, spec, json)))
+
+
+@task(
+    help={
+        **COMMON,
+        "to": "A verified release; by default what an unfinished run would go back to, or the last verified one.",
+        "reason": "Why, for the record.",
+        "yes": "Do not ask (for jobs).",
+    }
+)
+def rollback(
+    c: Context,
+    env: str = "sandbox",
+    spec: str = SPEC,
+    json: bool = False,
+    to: str | None = None,
+    reason: str = "",
+    yes: bool = False,
+) -> None:
+    """Go back to the last verified release, confirm it, prove it, reopen."""
+    import commands
+
+    _end(commands.rollback(_flags(c, env, spec, json), to=to, reason=reason, yes=yes))
+
+
+@task(help=COMMON)
+def status(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
+    """Show what is live, what is closed, who holds the lease, and what is unfinished."""
+    import commands
+
+    _end(commands.status(_flags(c, env, spec, json)))
+
+
+@task(help=COMMON)
+def history(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
+    """List the runs on record."""
+    import commands
+
+    _end(commands.history(_flags(c, env, spec, json)))
+
+
+@task(positional=["run"], optional=["run"], help={**COMMON, "run": "A run of `history`; the last one by default."})
+def report(c: Context, run: str = "", env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
+    """Write and show the report of a run."""
+    import commands
+
+    _end(commands.report(_flags(c, env, spec, json), run=run or None))
+
+
+@task(help=COMMON)
+def audit(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
+    """Verify that the record is whole."""
+    import commands
+
+    _end(commands.audit(_flags(c, env, spec, json)))
+
+
+@task(help={"json": COMMON["json"]})
+def checks(c: Context, json: bool = False) -> None:
+    """List every check with its promise."""
+    import commands
+
+    _end(commands.checks(_flags(c, "sandbox", SPEC, json)))
+
+
+@task(
+    help={
+        "fault": "One fault of `drill --list`.",
+        "all": "Every fault; exit 0 only if each was caught and the invariants hold.",
+        "list": "List the faults.",
+        "spec": COMMON["spec"],
+        "json": COMMON["json"],
+    }
+)
+def drill(
+    c: Context,
+    fault: str | None = None,
+    all: bool = False,  # noqa: A002 - it is the flag's name
+    list: bool = False,  # noqa: A002
+    spec: str = SPEC,
+    json: bool = False,
+) -> None:
+    """Switch on a fault and show what the pipeline does, in a sandbox of its own."""
+    import commands
+
+    _end(commands.drill(_flags(c, "sandbox", spec, json), fault=fault, every=all, listing=list))
+
+
+@task(help=COMMON)
+def up(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
+    """Start the sandbox, or find it running; show its addresses."""
+    import commands
+
+    _end(commands.sandbox(_flags(c, env, spec, json), do="up"))
+
+
+@task(help=COMMON)
+def down(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
+    """Stop the sandbox; its data stays."""
+    import commands
+
+    _end(commands.sandbox(_flags(c, env, spec, json), do="down"))
+
+
+@task(name="status", help=COMMON)
+def sandbox_status(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
+    """Show whether the sandbox runs, and where."""
+    import commands
+
+    _end(commands.sandbox(_flags(c, env, spec, json), do="status"))
+
+
+# ---- for those who work on Tollgate itself -----------------------------------------------------------------
+
+
+@task
+def lint(c: Context) -> None:
+    """ruff, mypy, import-linter, actionlint."""
+    _end(_all_of(LINTERS))
+
+
+@task(help={"k": "Only tests that match, as `pytest -k`."})
+def test(c: Context, k: str = "") -> None:
+    """Lint, then every test."""
+    pytest = [sys.executable, "-m", "pytest", "-n", "2", *(["-k", k] if k else [])]
+    _end(_all_of([*LINTERS, pytest] if not k else [pytest]))
+
+
+@task
+def lock(c: Context) -> None:
+    """Pin requirements.in and requirements-dev.in with hashes."""
+    common = ["uv", "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--universal"]
+    common += ["--python-version", "3.11"]
+    run = [*common, "requirements.in", "--output-file", "requirements.txt"]
+    dev = [*common, "requirements-dev.in", "--constraint", "requirements.txt", "--output-file", "requirements-dev.txt"]
+    _end(_all_of([run, dev]))
+
+
+@task
+def docs(c: Context) -> None:
+    """Write what is generated: pipeline/schema.json and docs/checks.md."""
+    import generated
+
+    for path in generated.write():
+        sys.stdout.write(f"{path}\n")
+
+
+LINTERS = [
+    ["ruff", "format", "--check", "--quiet", "."],
+    ["ruff", "check", "--quiet", "."],
+    ["mypy"],
+    ["lint-imports"],
+    ["actionlint"],
+]
+
+
+def _all_of(commands: list[list[str]]) -> int:
+    """Runs each in the project's folder with its own environment first on PATH; the first bad exit code, or 0."""
+    scripts = str(Path(sys.executable).parent)
+    env = {**os.environ, "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")])}
+    first = 0
+    for argv in commands:
+        done = subprocess.run(argv, cwd=HERE, env=env, check=False)
+        if done.returncode:
+            sys.stderr.write(f"{' '.join(argv[:3])} ended with {done.returncode}\n")
+        first = first or done.returncode
+    return first
+
+
+def _namespace() -> Any:
+    sandbox = Collection("sandbox", up, down, sandbox_status)
+    engine = [deploy, plan, validate, config_check, verify, rollback, status, history, report, audit, checks, drill]
+    ns = Collection(*engine, test, lint, lock, docs)
+    ns.add_collection(sandbox)
+    return ns
+
+
+ns = _namespace()

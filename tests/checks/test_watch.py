@@ -1,0 +1,197 @@
+"""The watch: its arithmetic, its decisions, and its reading of a real service."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from checks import CHECKS
+from checks.facts.metrics import Scrape, Times, Watch, grown, parse, series, times
+from checks.watch import Validation, share_under, success, unread, validated
+from pipeline.contracts import World
+from pipeline.spec import NoParams, SuccessRate, Thresholds
+from pipeline.verdict import Verdict
+from tests.checks.worlds import Merchant, Till, ask, at
+
+Shopping = tuple[Merchant, Till, World]
+ALL = ("watch.payment_success", "watch.initialisation_time", "watch.webhook_time", "watch.webhook_validation")
+
+
+def page(good: int, bad: int = 0, *, errors: int = 0, slow: int = 0, refused: int = 0) -> bytes:
+    """What a service with these counts would show."""
+    total = good + bad + errors
+    lines = [
+        "# TYPE payments_total counter",
+        f'payments_total{{outcome="success"}} {good}',
+        f'payments_total{{outcome="failure"}} {bad}',
+        f'payments_total{{outcome="error"}} {errors}',
+        "# TYPE webhooks_total counter",
+        f'webhooks_total{{result="accepted"}} {total}',
+        f'webhooks_total{{result="refused"}} {refused}',
+    ]
+    for name, limit in (("payment_initialisation_seconds", 5), ("webhook_processing_seconds", 2)):
+        lines += [
+            f"# TYPE {name} histogram",
+            f'{name}_bucket{{le="0.5"}} {total - slow}',
+            f'{name}_bucket{{le="{limit}.0"}} {total - slow}',
+            f'{name}_bucket{{le="10.0"}} {total}',
+            f'{name}_bucket{{le="+Inf"}} {total}',
+            f"{name}_count {total}",
+            f"{name}_sum {total}",
+        ]
+    return "\n".join([*lines, ""]).encode()
+
+
+def watched(*pages: bytes | str, at_least: int = 20) -> Watch:
+    """A watch that read these pages, one a second; a str is a reading that failed."""
+    scrapes = tuple(
+        Scrape(float(t), {}, p) if isinstance(p, str) else Scrape(float(t), parse(p.decode()))
+        for t, p in enumerate(pages)
+    )
+    return Watch(scrapes, "/metrics", at_least, Thresholds())
+
+
+def judged(name: str, fact: Watch) -> Verdict:
+    params = Validation() if name == "watch.webhook_validation" else NoParams()
+    finding = CHECKS[name].judge(fact, params)
+    assert finding.verdict is Verdict.PASS or finding.remedy
+    return finding.verdict
+
+
+@pytest.mark.parametrize(
+    ("pages", "verdicts"),
+    [
+        ([page(0), page(50)], ["PASS", "PASS", "PASS", "PASS"]),
+        ([page(1000, 900), page(1050, 900)], ["PASS", "PASS", "PASS", "PASS"]),
+        ([page(0), page(46, 4)], ["ADVICE", "PASS", "PASS", "PASS"]),
+        ([page(0), page(30, 5, errors=15)], ["FAIL", "PASS", "PASS", "PASS"]),
+        ([page(0), page(50, slow=10)], ["PASS", "FAIL", "FAIL", "PASS"]),
+        ([page(0), page(50, slow=2)], ["PASS", "PASS", "PASS", "PASS"]),
+        ([page(0), page(50, refused=1)], ["PASS", "PASS", "PASS", "FAIL"]),
+        ([page(0), page(500, refused=1)], ["PASS", "PASS", "PASS", "PASS"]),
+        ([page(0), page(19)], ["INCONCLUSIVE"] * 4),
+        ([page(500)], ["INCONCLUSIVE"] * 4),
+        ([page(500), page(500)], ["INCONCLUSIVE"] * 4),
+        ([b"", b""], ["INCONCLUSIVE"] * 4),
+        (["no answer", "no answer"], ["ERROR"] * 4),
+        ([page(0), page(50), "no answer"], ["FAIL"] * 4),
+        ([page(0), "no answer", page(50)], ["INCONCLUSIVE"] * 4),
+        ([page(0), "late", *([page(50)] * 8)], ["PASS"] * 4),
+        ([page(100), page(110), page(5), page(25)], ["PASS", "PASS", "PASS", "PASS"]),
+    ],
+)
+def test_the_watch_decides(pages: list[bytes | str], verdicts: list[str]) -> None:
+    """Good traffic passes, bad traffic fails, and too little, none or unread traffic promotes nothing."""
+    fact = watched(*pages)
+    assert [judged(name, fact).value for name in ALL] == verdicts
+
+
+def test_a_restarted_service_loses_no_payment_from_the_count() -> None:
+    """Counters that fell began again at 0: what they show since is added."""
+    total = grown(watched(page(100, 3), page(110, 3), page(5), page(25, 1)).read)
+    assert (total["payments_total", "success"], total["payments_total", "failure"]) == (35, 1)
+
+
+def test_the_series_of_the_chart_counts_from_the_start_of_the_watch() -> None:
+    """The report's chart begins at 0 and ends at the judged counts."""
+    fact = watched(page(7, 1), page(10, 1), page(15, 2, errors=1))
+    assert series(fact.read) == [
+        {"t_s": 0.0, "success": 0, "failure": 0, "error": 0},
+        {"t_s": 1.0, "success": 3, "failure": 0, "error": 0},
+        {"t_s": 2.0, "success": 8, "failure": 1, "error": 1},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("good", "total", "verdict"),
+    [
+        (100, 100, "PASS"),
+        (96, 100, "PASS"),
+        (95, 100, "ADVICE"),
+        (90, 100, "ADVICE"),
+        (89, 100, "FAIL"),
+        (0, 1, "FAIL"),
+    ],
+)
+def test_success_lines(good: int, total: int, verdict: str) -> None:
+    """Below the alert line the release fails; failures of 5 % and more are advised against."""
+    assert success(good, total, SuccessRate(target=0.95, alert=0.90), 0.05).verdict.value == verdict
+
+
+@pytest.mark.parametrize(
+    ("seen", "verdict"),
+    [
+        (Times(100, 0, 0), "PASS"),
+        (Times(100, 5, 5), "PASS"),
+        (Times(100, 6, 6), "FAIL"),
+        (Times(100, 2, 40), "INCONCLUSIVE"),
+    ],
+)
+def test_time_lines(seen: Times, verdict: str) -> None:
+    """95 % must be in time; a histogram that cannot tell is inconclusive."""
+    assert share_under(seen, "webhooks", 2.0).verdict.value == verdict
+
+
+def test_a_limit_between_two_buckets_is_bounded_from_both_sides() -> None:
+    """Buckets at 1 s and 3 s cannot place a limit of 2 s: some of those between may be over it."""
+    growth = {("w_bucket", "1.0"): 10.0, ("w_bucket", "3.0"): 15.0, ("w_bucket", "+Inf"): 16.0, ("w_count", ""): 16.0}
+    assert times(growth, "w", 2.0) == Times(16, 1, 6)
+    assert times({}, "w", 2.0) == Times(0, 0, 0)
+
+
+@pytest.mark.parametrize(("refused", "verdict"), [(0, "PASS"), (9, "PASS"), (10, "FAIL")])
+def test_validation_lines(refused: int, verdict: str) -> None:
+    """One per cent of webhooks failing validation is too much."""
+    assert validated(refused, 1000, 0.01).verdict.value == verdict
+
+
+@pytest.mark.parametrize(
+    "text", ['payments_total{outcome="success"} NaN\n', 'payments_total{outcome="success"} -1\n', "%%\n"]
+)
+def test_nonsense_is_not_read_as_metrics(text: str) -> None:
+    """A count that is none, or a page that is no metrics, is a reading that failed."""
+    with pytest.raises(ValueError, match=r"."):
+        parse(text)
+
+
+def test_an_empty_watch_is_an_error() -> None:
+    """A watch without a reading says so."""
+    finding = unread(watched())
+    assert finding is not None
+    assert finding.verdict is Verdict.ERROR
+
+
+async def test_a_service_is_watched_once_for_all_checks(shopping: Shopping) -> None:
+    """The four checks share one watch of one reading a second, and chart it."""
+    merchant, _, world = shopping
+    merchant.pages = iter([page(n * 12) for n in range(20)])
+    world = at(world, watch_for=4.0)
+    for name in ALL:
+        finding = await ask(CHECKS[name], world)
+        assert finding.verdict is Verdict.PASS, finding
+    finding = await ask(CHECKS[ALL[0]], world)
+    readings = finding.evidence["series"]
+    assert isinstance(readings, list)
+    assert 4 <= len(readings) <= 6
+    assert readings[-1]["success"] == finding.evidence["payments"]
+
+
+@pytest.mark.parametrize(
+    "pages", [[404] * 20, [b"<html>not metrics {</html>"] * 20, [page(0), page(50), page(60), 500, 500, 500, 500]]
+)
+async def test_a_service_without_metrics_is_not_promoted(shopping: Shopping, pages: list[bytes | int]) -> None:
+    """No metrics, nonsense, or metrics that stop: nothing passes."""
+    merchant, _, world = shopping
+    for name in ALL:
+        merchant.pages = iter(pages)
+        assert not (await ask(CHECKS[name], at(world, watch_for=5.0))).verdict.promotes
+
+
+async def test_a_watch_of_no_time_promotes_nothing(shopping: Shopping) -> None:
+    """One reading cannot show growth."""
+    merchant, _, world = shopping
+    merchant.pages = iter([page(500)] * 5)
+    for name in ALL:
+        world = replace(world)
+        assert (await ask(CHECKS[name], at(world, watch_for=0.0))).verdict is Verdict.INCONCLUSIVE

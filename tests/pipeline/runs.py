@@ -1,0 +1,387 @@
+"""Runs as their journals would hold them, for tests and for looking at what a person sees."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pipeline.events import Entry, Kind
+
+START = datetime(2026, 3, 14, 9, 30, 0, tzinfo=UTC)
+RELEASE = "20260314T093000-4f9811d"
+PREVIOUS = "20260312T161544-9c02b7e"
+
+GATES = (
+    "settings.valid",
+    "settings.test_mode_off",
+    "settings.names_fit_environment",
+    "credentials.not_placeholders",
+    "endpoints.https_on_expected_host",
+    "leaks.none_in_source",
+    "target.has_room",
+)
+PROOFS = (
+    "health.ready",
+    "payment.initialises",
+    "payment.is_paid",
+    "webhook.arrives",
+    "enrolment.active_once",
+    "enrolment.needs_payment",
+    "payment.refuses_wrong_amount",
+    "webhook.refuses_unsigned",
+    "webhook.refuses_wrong_signature",
+    "webhook.refuses_tampered",
+    "webhook.duplicate_is_harmless",
+)
+WATCHES = ("watch.payment_success", "watch.initialisation_time", "watch.webhook_time", "watch.webhook_validation")
+CHECKPOINTS = ("release", "settings", "maintenance", "payments")
+
+
+class Tale:
+    """Writes entries as a journal would: numbered, chained, at a time that only moves forward."""
+
+    def __init__(self, run: str = "20260314T093000-7d1f") -> None:
+        self.run = run
+        self.at = START
+        self.entries: list[Entry] = []
+
+    def tell(self, kind: Kind, after: float = 0.02, **data: Any) -> None:
+        self.at += timedelta(seconds=after)
+        previous = self.entries[-1].hash if self.entries else "0" * 64
+        text = json.dumps([previous, self.run, self.at.isoformat(), kind, data], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        self.entries.append(Entry(len(self.entries) + 1, self.run, self.at, kind, data, previous, digest))
+
+    def starts(self, verb: str = "deploy", environment: str = "sandbox", **data: Any) -> None:
+        said: dict[str, Any] = {
+            "verb": verb,
+            "environment": environment,
+            "service": "betaskill-courses",
+            "release": RELEASE if verb == "deploy" else None,
+            "previous": PREVIOUS,
+            "who": "thandi",
+            "machine": "deploy-1",
+            "reason": "",
+            "spec_digest": "5e" * 32,
+            "plan": plan(verb, environment),
+            "resumes": None,
+        }
+        self.tell(Kind.RUN_STARTED, 0, **{**said, **data})
+        self.tell(Kind.LEASE_TAKEN, token=41, owner="thandi@deploy-1", from_dead_owner=None)
+
+    def check(self, stage: str, name: str, verdict: str = "PASS", after: float = 0.1, **finding: Any) -> None:
+        self.tell(Kind.STEP_STARTED, 0.0, stage=stage, step=name, does=f"check {name}", limit_s=60.0, attempt=1)
+        said = {"reason": "as it should be", "remedy": "", "evidence": {}, "rows": []}
+        self.tell(Kind.FINDING, after, stage=stage, step=name, check=name, verdict=verdict, **{**said, **finding})
+        outcome = "done" if verdict in ("PASS", "ADVICE", "SKIPPED") else "failed"
+        self.tell(Kind.STEP_FINISHED, 0.0, stage=stage, step=name, outcome=outcome, error="", remedy="", took_s=after)
+
+    def step(self, stage: str, name: str, does: str, after: float = 0.6, armed: Sequence[str] = (), **end: Any) -> None:
+        self.tell(Kind.STEP_STARTED, 0.0, stage=stage, step=name, does=does, limit_s=90.0, attempt=1)
+        for checkpoint in armed:
+            self.tell(Kind.CHECKPOINT_ARMED, stage=stage, step=name, name=checkpoint, captured={"was": PREVIOUS})
+        said = {"outcome": "done", "error": "", "remedy": "", "took_s": after}
+        self.tell(Kind.STEP_FINISHED, after, stage=stage, step=name, **{**said, **end})
+
+    def stage(self, name: str, outcome: str = "done") -> _Stage:
+        return _Stage(self, name, outcome)
+
+    def ends(self, outcome: str, code: int, summary: str) -> None:
+        took = (self.at - START).total_seconds()
+        self.tell(Kind.RUN_FINISHED, outcome=outcome, exit_code=code, summary=summary, took_s=took)
+
+
+class _Stage:
+    """`with tale.stage("gates"):` tells its start and its end."""
+
+    def __init__(self, tale: Tale, name: str, outcome: str) -> None:
+        self._tale, self._name, self._outcome = tale, name, outcome
+
+    def __enter__(self) -> None:
+        self._begun = self._tale.at
+        self._tale.tell(Kind.STAGE_STARTED, stage=self._name)
+
+    def __exit__(self, *_: object) -> None:
+        took = (self._tale.at - self._begun).total_seconds()
+        self._tale.tell(Kind.STAGE_FINISHED, stage=self._name, outcome=self._outcome, took_s=took)
+
+
+def plan(verb: str = "deploy", environment: str = "sandbox") -> dict[str, Any]:
+    """What `Plan.as_data()` gives for the shipped spec, shortened."""
+    switch = {
+        **_planned("release.switch", "act release.switch", "restores release, settings, maintenance, payments"),
+        "needs": ["release.stage", "rollback.rehearsed"],
+        "checkpoints": list(CHECKPOINTS),
+        "limit_s": 90.0,
+    }
+    stages: dict[str, list[dict[str, Any]]] = {
+        "gates": [_planned(name, f"check {name}") for name in GATES],
+        "build": [_planned("build", "run python sandbox/shop/build.py"), _planned("leaks.none_in_bundle")],
+        "deploy": [_planned("release.stage", "act release.stage"), _planned("rollback.rehearsed"), switch],
+        "prove": [_planned(name) for name in PROOFS],
+        "watch": [_planned("shoppers", "run python -m sandbox.shoppers"), *(_planned(name) for name in WATCHES)],
+        "finish": [_planned("release.verify", "act release.verify")],
+    }
+    chosen = {"deploy": list(stages), "verify": ["prove"], "validate": ["gates"]}.get(verb, [])
+    return {
+        "verb": verb,
+        "environment": environment,
+        "service": "betaskill-courses",
+        "stages": [{"name": name, "steps": stages[name]} for name in chosen],
+    }
+
+
+def _planned(name: str, does: str = "", way_back: str = "nothing to put back: it changes nothing") -> dict[str, Any]:
+    return {
+        "name": name,
+        "does": does or f"check {name}",
+        "with": {},
+        "limit_s": 60.0,
+        "needs": [],
+        "retries": 0,
+        "checkpoints": [],
+        "way_back": way_back,
+    }
+
+
+def _until_switched(tale: Tale) -> None:
+    tale.starts()
+    with tale.stage("gates"):
+        for name in GATES:
+            tale.check("gates", name)
+    with tale.stage("build"):
+        tale.step("build", "build", "run python sandbox/shop/build.py", 1.2)
+        tale.check("build", "leaks.none_in_bundle")
+    with tale.stage("deploy"):
+        tale.step("deploy", "release.stage", "act release.stage", 0.3)
+        tale.check("deploy", "rollback.rehearsed", after=1.1)
+        tale.step("deploy", "release.switch", "act release.switch", 1.4, armed=CHECKPOINTS)
+        tale.tell(Kind.RELEASE_MARKED, release=RELEASE, state="live", why="switched in by this run")
+
+
+def passing() -> list[Entry]:
+    """Everything holds; one gate recommends something, one is skipped for a reason."""
+    tale = Tale()
+    _until_switched(tale)
+    with tale.stage("prove"):
+        for name in PROOFS:
+            tale.check("prove", name, after=0.25)
+    with tale.stage("watch"):
+        tale.step("watch", "shoppers", "run python -m sandbox.shoppers", 5.0)
+        tale.check(
+            "watch",
+            "watch.payment_success",
+            "ADVICE",
+            after=5.1,
+            reason="94.2% of 120 payments succeeded in 5.0 s: above the alert line of 90%, under the target of 95%.",
+            remedy="Look at the failed payments in the service's log before you deploy the next release.",
+            evidence={
+                "series": series(120, 7),
+                "target": 0.95,
+                "alert": 0.90,
+                "success": 113,
+                "failure": 5,
+                "error": 2,
+            },
+            rows=["G9", "G15"],
+        )
+        tale.check("watch", "watch.initialisation_time", evidence={"p95_ms": 212.0, "limit_ms": 5000})
+        tale.check("watch", "watch.webhook_time", "SKIPPED", reason="This service measures no webhook times.")
+    with tale.stage("finish"):
+        tale.step("finish", "release.verify", "act release.verify", 0.1)
+        tale.tell(Kind.RELEASE_MARKED, release=RELEASE, state="verified", why="proven and watched by this run")
+    tale.ends("done", 0, f"Release {RELEASE} was deployed to sandbox, proven and watched.")
+    return tale.entries
+
+
+def refused() -> list[Entry]:
+    """Two gates do not promote; nothing was changed."""
+    tale = Tale()
+    tale.starts(environment="production")
+    with tale.stage("gates", "failed"):
+        tale.check("gates", "settings.valid")
+        tale.check(
+            "gates",
+            "settings.test_mode_off",
+            "FAIL",
+            reason="Test mode must be disabled in production: VITE_IKHOKHA_TEST_MODE is true in .env.production, "
+            "allowed is false.",
+            remedy="set VITE_IKHOKHA_TEST_MODE=false",
+            evidence={"file": ".env.production", "line": 7, "found": "true", "allowed": ["false"]},
+            rows=["G2", "G17", "T4"],
+        )
+        tale.check(
+            "gates",
+            "endpoints.https_on_expected_host",
+            "INCONCLUSIVE",
+            after=10.0,
+            reason="GET https://api.ikhokha.com: no answer within 10 s.",
+            remedy="See whether this machine may reach api.ikhokha.com on port 443, then run it again.",
+            rows=["G3", "G10"],
+        )
+    tale.tell(
+        Kind.RUN_FAILED,
+        stage="gates",
+        step="settings.test_mode_off",
+        error="Test mode must be disabled in production",
+        remedy="set VITE_IKHOKHA_TEST_MODE=false",
+    )
+    tale.ends("refused", 1, "Two gates refused the deploy to production; nothing was changed.")
+    return tale.entries
+
+
+def _fails_and_goes_back(tale: Tale) -> None:
+    _until_switched(tale)
+    with tale.stage("prove", "failed"):
+        tale.check("prove", "health.ready")
+        tale.check(
+            "prove",
+            "webhook.refuses_unsigned",
+            "FAIL",
+            after=0.4,
+            reason="POST /api/webhooks/ikhokha without a signature was answered with 200 in 12 ms and activated the "
+            "enrolment smoke-3f9a; 401 and no effect are expected.",
+            remedy="Verify IK-SIGN over the canonical form first in the webhook handler, and answer 401.",
+            evidence={"sent": "unsigned SUCCESS", "status": 200, "took_ms": 12.4, "activations": 1},
+            rows=["G11", "T6"],
+        )
+        tale.step("prove", "webhook.refuses_tampered", "check webhook.refuses_tampered", outcome="cancelled")
+    tale.tell(
+        Kind.RUN_FAILED,
+        stage="prove",
+        step="webhook.refuses_unsigned",
+        error="The service accepts unsigned webhooks.",
+        remedy="Verify IK-SIGN over the canonical form first in the webhook handler, and answer 401.",
+    )
+    tale.tell(Kind.RELEASE_MARKED, release=RELEASE, state="bad", why="webhook.refuses_unsigned failed")
+    tale.tell(
+        Kind.WAYBACK_STARTED,
+        why="webhook.refuses_unsigned failed",
+        release=PREVIOUS,
+        checkpoints=[{"name": name, "captured": {"was": PREVIOUS}} for name in CHECKPOINTS],
+        of_run=tale.run,
+    )
+    tale.tell(Kind.PAYMENTS_CLOSED, why="webhook.refuses_unsigned failed")
+
+
+def _restore(tale: Tale, name: str, ok: bool = True, **said: Any) -> None:
+    tale.tell(Kind.CHECKPOINT_RESTORING, name=name)
+    data = {"ok": ok, "found": PREVIOUS, "expected": PREVIOUS, "error": "", "took_s": 0.3}
+    tale.tell(Kind.CHECKPOINT_CONFIRMED, 0.3, name=name, **{**data, **said})
+
+
+def restored() -> list[Entry]:
+    """A proof fails after the switch; the way back is confirmed."""
+    tale = Tale()
+    _fails_and_goes_back(tale)
+    for name in ("maintenance", "settings", "release"):
+        _restore(tale, name)
+    with tale.stage("prove"):
+        for name in PROOFS:
+            tale.check("prove", name, after=0.2)
+    tale.tell(Kind.RECONCILED, ok=True, paid=5, activated=5, repaired=["order-0031"], mismatches=[], error="")
+    _restore(tale, "payments")
+    tale.tell(Kind.REOPENED, release=PREVIOUS, took_s=4.2)
+    tale.ends("restored", 3, f"Release {RELEASE} failed its proofs; {PREVIOUS} serves again.")
+    return tale.entries
+
+
+def person_needed() -> list[Entry]:
+    """A proof fails after the switch, and the way back cannot be confirmed: the service stays closed."""
+    tale = Tale()
+    _fails_and_goes_back(tale)
+    _restore(tale, "maintenance")
+    _restore(
+        tale,
+        "settings",
+        False,
+        found="1f0c7d",
+        expected="9be441",
+        error="settings.env could not be written: read-only file system",
+    )
+    _restore(tale, "release")
+    tale.tell(
+        Kind.RECONCILED,
+        ok=False,
+        paid=6,
+        activated=5,
+        repaired=[],
+        mismatches=[{"reference": "order-0044", "found": "paid, not activated", "expected": "1 activation"}],
+        error="",
+    )
+    tale.tell(
+        Kind.CLOSED,
+        why="checkpoint settings could not be confirmed",
+        how="maintenance switch",
+        manual=[
+            "Make /srv/betaskill writable: mount -o remount,rw /srv",
+            f"Put back the settings of {PREVIOUS}: cp settings/{PREVIOUS}.env releases/{PREVIOUS}/settings.env",
+            "Run ./inv rollback; it repeats every step safely and reopens the service when all is confirmed.",
+        ],
+    )
+    tale.ends("person needed", 4, "The way back could not be confirmed; maintenance mode stays on.")
+    return tale.entries
+
+
+def crashed() -> list[Entry]:
+    """The runner was killed between the switch and its proofs."""
+    tale = Tale()
+    _until_switched(tale)
+    tale.tell(Kind.STAGE_STARTED, stage="prove")
+    tale.tell(Kind.STEP_STARTED, stage="prove", step="health.ready", does="check health.ready", limit_s=60.0, attempt=1)
+    return tale.entries
+
+
+def rolled_back() -> list[Entry]:
+    """`./inv rollback` puts right what the crashed run left behind."""
+    tale = Tale("20260314T094500-02ac")
+    tale.starts("rollback", release=PREVIOUS, reason="the runner was killed")
+    tale.tell(
+        Kind.WAYBACK_STARTED,
+        why="the runner was killed",
+        release=PREVIOUS,
+        checkpoints=[{"name": name, "captured": {"was": PREVIOUS}} for name in CHECKPOINTS],
+        of_run=crashed()[0].run,
+    )
+    tale.tell(Kind.PAYMENTS_CLOSED, why="the runner was killed")
+    for name in ("maintenance", "settings", "release"):
+        _restore(tale, name)
+    with tale.stage("prove"):
+        tale.check("prove", "health.ready")
+    tale.tell(Kind.RECONCILED, ok=True, paid=0, activated=0, repaired=[], mismatches=[], error="")
+    _restore(tale, "payments")
+    tale.tell(Kind.REOPENED, release=PREVIOUS, took_s=2.8)
+    tale.tell(Kind.RUN_SUPERSEDED, of_run=crashed()[0].run, by_run=tale.run)
+    tale.ends("done", 0, f"Release {PREVIOUS} serves again.")
+    return tale.entries
+
+
+def series(payments: int, bad: int, seconds: int = 5) -> list[dict[str, float]]:
+    """Counts since the watch began, once every half second."""
+    points = []
+    for tick in range(seconds * 2 + 1):
+        part = tick / (seconds * 2)
+        failure = round(bad * part * 0.7)
+        error = round(bad * part) - failure
+        points.append(
+            {"t_s": tick / 2, "success": round(payments * part) - failure - error, "failure": failure, "error": error}
+        )
+    return points
+
+
+RUNS: Mapping[str, Callable[[], list[Entry]]] = {
+    "passing": passing,
+    "refused": refused,
+    "restored": restored,
+    "person needed": person_needed,
+    "crashed": crashed,
+    "rolled back": rolled_back,
+}
+
+
+def prefixes(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """What a journal holds if the runner is killed after any of its entries; none at all comes first."""
+    return (entries[:length] for length in range(len(entries) + 1))

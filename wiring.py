@@ -1,0 +1,365 @@
+"""Wires the rooms to the engine: the tables, and one environment opened for one command."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import hashlib
+import os
+import platform
+import random
+import secrets as tokens
+import ssl
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.contracts import Addresses, Catalogue, ReleaseId, RunInfo, Target, World
+from pipeline.errors import Usage
+from pipeline.events import Listener
+from pipeline.facts import Facts
+from pipeline.secrets import Redactor, Secret
+from pipeline.session import LeaseSlot, Recorder, Session
+
+if TYPE_CHECKING:
+    import httpx
+
+    from pipeline.journal import JournalReader
+    from pipeline.names import Names
+    from pipeline.settings import Settings
+    from pipeline.spec import Environment, Spec
+    from pipeline.standing import Open
+
+HOME = Path(__file__).resolve().parent
+IDLE_S = 1800
+
+
+def catalogue() -> Catalogue:
+    """The tables of all rooms."""
+    from checks import CHECKS
+    from gateways import GATEWAYS
+    from rollback import CHECKPOINTS
+    from targets import TARGETS
+
+    return Catalogue(CHECKS, CHECKPOINTS, TARGETS, GATEWAYS)
+
+
+def names(tables: Catalogue) -> Names:
+    """What a pipeline.yaml may say."""
+    from pipeline.acts import ACTS
+    from pipeline.names import Names
+
+    return Names(
+        checks={name: check.params for name, check in tables.checks.items()},
+        check_when={name: check.when for name, check in tables.checks.items()},
+        acts={name: act.params for name, act in ACTS.items()},
+        checkpoints=frozenset(tables.checkpoints),
+        gateways=frozenset(tables.gateways),
+    )
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A spec that was read and one of its environments. `root` is the folder of pipeline.yaml."""
+
+    spec: Spec
+    digest: str
+    name: str
+    environment: Environment
+    root: Path
+    tables: Catalogue
+
+    @property
+    def state(self) -> Path:
+        """The environment's folder: journal, lease, reports."""
+        return self.root / ".tollgate" / self.name
+
+    @property
+    def area(self) -> Path:
+        return self.root / self.environment.target.path
+
+    @property
+    def in_sandbox(self) -> bool:
+        return self.environment.url == "sandbox"
+
+
+def choose(spec_path: str, environment: str) -> Chosen:
+    """Reads a spec and picks an environment. Raises Usage with every mistake, or the names that exist."""
+    from pipeline.loader import load
+    from pipeline.names import nearest
+
+    tables, path = catalogue(), Path(spec_path)
+    spec = load(path, names(tables))
+    if environment not in spec.environments:
+        guess = nearest(environment, spec.environments)
+        raise Usage(
+            f"--env {environment}: {path} has no such environment; it has {', '.join(spec.environments)}",
+            f"Did you mean {guess}?" if guess else "",
+        )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Chosen(spec, digest, environment, spec.environments[environment], path.resolve().parent, tables)
+
+
+# ---- an environment, opened --------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def opened(
+    chosen: Chosen,
+    listeners: Callable[[Redactor], Sequence[Listener]],
+    *,
+    release: bool = False,
+    continues: Open | None = None,
+    watch: float | None = None,
+    around: Callable[[str, int], None] | None = None,
+) -> AsyncIterator[Session]:
+    """Everything a run works with. `release`: the run makes a new one; `continues`: it goes on with an unfinished run.
+
+    `around` is the journal's: called before and after each entry.
+    """
+    from pipeline.clock import SystemClock
+    from pipeline.journal import Journal
+
+    clock, chance = SystemClock(), random.SystemRandom()
+    gateway_address = await _sandbox_gateway(chosen) if chosen.in_sandbox else None
+    settings = await _settings(chosen, gateway_address)
+    token = Secret(tokens.token_urlsafe(24))
+    redactor = Redactor([*settings.secrets(), token])
+    slot = LeaseSlot()
+    target = await open_target(chosen, slot.guard, redactor.text)
+    addresses = await _addresses(chosen, gateway_address or settings.text("VITE_IKHOKHA_API_URL"))
+    started = clock.now()
+    new_release = _release_id(chosen.root, f"{started:%Y%m%dT%H%M%S}{started.microsecond // 1000:03d}Z")
+    run = RunInfo(
+        id=continues.run if continues else f"{started:%Y%m%d-%H%M%S}-{chance.randrange(16**4):04x}",
+        started=started,
+        release=continues.release if continues else (new_release if release else None),
+        previous=None,
+        artifact=chosen.root / chosen.spec.release.produces,
+        proof_token=token,
+        watch_for=watch if watch is not None else chosen.environment.watch_for,
+    )
+    http = _http(addresses.ca_file)
+    chosen.state.mkdir(parents=True, exist_ok=True)
+    with Journal.open(chosen.state / "journal.sqlite", clock=clock, redactor=redactor, around=around) as journal:
+        from pipeline.service import Service
+
+        world = World(
+            spec=chosen.spec,
+            environment=chosen.environment,
+            environment_name=chosen.name,
+            root=chosen.root,
+            addresses=addresses,
+            settings=settings,
+            target=target,
+            gateway=chosen.tables.gateways[chosen.spec.gateway](settings=settings, http=http, clock=clock),
+            service=Service(addresses.service, chosen.spec.contract, http),
+            http=http,
+            clock=clock,
+            random=chance,
+            run=run,
+            facts=Facts(),
+        )
+        yield Session(
+            spec=chosen.spec,
+            spec_digest=chosen.digest,
+            environment=chosen.name,
+            state=chosen.state,
+            who=who(),
+            machine=platform.node(),
+            catalogue=chosen.tables,
+            world=world,
+            journal=journal,
+            recorder=Recorder(journal, run.id, listeners(redactor), redactor),
+            redactor=redactor,
+            slot=slot,
+            command_environment=_command_environment(chosen, world),
+        )
+
+
+async def open_target(
+    chosen: Chosen, guard: Callable[[], Awaitable[None]], redact: Callable[[str], str] = str
+) -> Target:
+    """The environment's target. `guard` is awaited before every change, `redact` sees all its commands print."""
+    environment, spec = chosen.environment, chosen.spec
+    process = {name: _absolute(chosen.root, value) for name, value in environment.process.items()}
+    return await chosen.tables.targets[environment.target.kind](
+        area=chosen.area,
+        start=spec.release.start,
+        process=process,
+        public_url=None if chosen.in_sandbox else environment.url,
+        ready_within=spec.release.ready_within,
+        drain_within=spec.release.drain_within,
+        idle=IDLE_S if chosen.in_sandbox else 0,
+        activity=chosen.state / "activity",
+        guard=guard,
+        listen=environment.target.listen,
+        ready_path=spec.contract.ready,
+        redact=redact,
+    )
+
+
+def _absolute(root: Path, value: str) -> str:
+    """A variable of the process that names a file below the spec's folder gets its whole path."""
+    return str(root / value) if "/" in value and not value.startswith("/") and "://" not in value else value
+
+
+async def _sandbox_gateway(chosen: Chosen) -> str:
+    from sandbox import host
+
+    return (await asyncio.to_thread(host.up, chosen.state, idle_s=IDLE_S)).gateway
+
+
+async def settings_of(chosen: Chosen) -> Settings:
+    """The settings as a run would see them; starts the sandbox where the environment is one: it makes its settings."""
+    return await _settings(chosen, await _sandbox_gateway(chosen) if chosen.in_sandbox else None)
+
+
+async def _settings(chosen: Chosen, gateway_address: str | None) -> Settings:
+    from pipeline import command
+    from pipeline.sources import resolve
+
+    async def run(argv: Sequence[str], timeout: float) -> str:
+        finished = await command.run(argv, timeout=timeout, cwd=chosen.root, redactor=Redactor([]))
+        if finished.returncode != 0:
+            raise Usage(f"settings_from: `{' '.join(argv)}` ended with {finished.returncode}", "Run it by hand.")
+        return finished.stdout
+
+    return await resolve(
+        chosen.spec,
+        chosen.name,
+        root=chosen.root,
+        process_environment=os.environ,
+        gateway_address=gateway_address,
+        run=run,
+    )
+
+
+async def _sandbox_service(chosen: Chosen) -> str:
+    """The address of the sandbox's service, which listens from the start; bringing it up needs no lease."""
+    from targets import up_local
+
+    async def anyone() -> None:
+        return None
+
+    return await up_local(await open_target(chosen, anyone))
+
+
+async def _addresses(chosen: Chosen, gateway: str) -> Addresses:
+    ca_file = chosen.root / chosen.environment.ca_file if chosen.environment.ca_file else None
+    service = await _sandbox_service(chosen) if chosen.in_sandbox else chosen.environment.url
+    return Addresses(service, gateway, ca_file)
+
+
+# ---- looking without opening -------------------------------------------------------------------------------
+
+
+@contextmanager
+def recorded(chosen: Chosen) -> Iterator[JournalReader | None]:
+    """The environment's journal, for reading only; None when it has none yet."""
+    from pipeline.journal import Journal
+
+    path = chosen.state / "journal.sqlite"
+    if not path.exists():
+        yield None
+        return
+    with Journal.read(path) as journal:
+        yield journal
+
+
+async def looking_at(chosen: Chosen) -> Target:
+    """The target, for reading only: its guard refuses every change."""
+
+    async def refuse() -> None:
+        raise RuntimeError("a command that only looks tried to change the target")
+
+    return await open_target(chosen, refuse)
+
+
+async def address(chosen: Chosen) -> str | None:
+    """Where the service answers; None when the sandbox is down."""
+    from targets import service_address
+
+    return await service_address(chosen.area) if chosen.in_sandbox else chosen.environment.url
+
+
+async def sandbox(chosen: Chosen, do: str) -> Mapping[str, object]:
+    """`up`, `down` or `status` of the gateway and of the service's supervisor."""
+    from sandbox import host
+    from targets import status_local, stop_local
+
+    if do == "up":
+        await asyncio.to_thread(host.up, chosen.state, idle_s=IDLE_S)
+        await _sandbox_service(chosen)
+    elif do == "down":
+        await stop_local(chosen.area)
+        await asyncio.to_thread(host.down, chosen.state)
+    running = host.status(chosen.state)
+    return {
+        "sandbox": "runs" if running else "down",
+        "gateway": running.gateway if running else None,
+        "service": await address(chosen),
+        "supervisor": await status_local(chosen.area),
+        "control": running.control if running else None,
+        "log": str(running.log) if running else None,
+        "stops": f"with `./inv sandbox.down`, or after {IDLE_S // 60} idle minutes" if running else None,
+    }
+
+
+# ---- what opening is made of -------------------------------------------------------------------------------
+
+
+def _http(ca_file: Path | None) -> Callable[[], httpx.AsyncClient]:
+    import httpx
+
+    context = ssl.create_default_context()
+    if ca_file is not None and ca_file.exists():
+        context.load_verify_locations(cafile=ca_file)
+
+    def client() -> httpx.AsyncClient:
+        return httpx.AsyncClient(verify=context, trust_env=False, follow_redirects=False, timeout=10.0)
+
+    return client
+
+
+def _release_id(root: Path, stamp: str) -> ReleaseId:
+    """Named by time and source revision; `-edited` says that the tree had uncommitted changes."""
+    import subprocess
+
+    def git(*args: str) -> str:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *args], capture_output=True, text=True, timeout=20, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    revision = git("rev-parse", "--short=7", "HEAD") or "norev"
+    edited = "-edited" if git("status", "--porcelain", "--untracked-files=no") else ""
+    return ReleaseId(f"{stamp}-{revision}{edited}")
+
+
+def _command_environment(chosen: Chosen, world: World) -> dict[str, str]:
+    """What a `run` step sees: the operator's environment without the service's settings, and where things are."""
+    kept = {name: value for name, value in os.environ.items() if name not in chosen.spec.settings}
+    kept["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
+    if chosen.in_sandbox:  # the sandbox's own commands live here; an app's commands must not find our packages
+        kept["PYTHONPATH"] = str(HOME)
+    kept |= {
+        "TOLLGATE_ENVIRONMENT": chosen.name,
+        "TOLLGATE_RUN": world.run.id,
+        "TOLLGATE_URL": world.addresses.service,
+        "TOLLGATE_WATCH_SECONDS": f"{world.run.watch_for:g}",
+    }
+    if world.addresses.ca_file is not None:
+        kept["TOLLGATE_CA_FILE"] = str(world.addresses.ca_file)
+    return kept
+
+
+def who() -> str:
+    """The person a run is for: the actor of a workflow, else the user of this machine."""
+    return os.environ.get("GITHUB_ACTOR") or getpass.getuser()
