@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.contracts import Addresses, Catalogue, ReleaseId, RunInfo, Target, World
-from pipeline.errors import Usage
+from pipeline.errors import CommandFailed, Usage
 from pipeline.events import Listener
 from pipeline.facts import Facts
 from pipeline.secrets import Redactor, Secret
@@ -55,7 +55,7 @@ def names(tables: Catalogue) -> Names:
     return Names(
         checks={name: check.params for name, check in tables.checks.items()},
         check_when={name: check.when for name, check in tables.checks.items()},
-        acts={name: act.params for name, act in ACTS.items()},
+        acts={name: act.params for name, act in ACTS.items() if act.offered},
         checkpoints=frozenset(tables.checkpoints),
         gateways=frozenset(tables.gateways),
     )
@@ -225,7 +225,7 @@ async def _settings(chosen: Chosen, gateway_address: str | None) -> Settings:
     async def run(argv: Sequence[str], timeout: float) -> str:
         finished = await command.run(argv, timeout=timeout, cwd=chosen.root, redactor=Redactor([]))
         if finished.returncode != 0:
-            raise Usage(f"settings_from: `{' '.join(argv)}` ended with {finished.returncode}", "Run it by hand.")
+            raise CommandFailed(f"it ended with {finished.returncode}", returncode=finished.returncode)
         return finished.stdout
 
     return await resolve(

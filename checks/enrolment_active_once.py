@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from checks.facts.payments import Standing, standing
 from checks.facts.smoke import Settled, Smoke, settled
-from checks.judging import or_finding, unless_finding
+from checks.judging import counted, or_finding, unless_finding
 from pipeline.contracts import Check, When, World
 from pipeline.verdict import Finding, failed, passed
 
@@ -38,13 +38,13 @@ def judge(fact: Activated, _params: Smoke) -> Finding:
         return passed(f"paid {reference} was activated exactly once", **measured)
     if 0 in counts or not fact.later.active:
         return failed(
-            f"paid {reference}: {counts[0]} activations, {counts[1]} a second later, "
+            f"paid {reference}: {counted(counts[0], 'activation')}, {counts[1]} a second later, "
             f"active {fact.later.active}; expected one that stays",
             "The service loses paid orders: look at its log for this reference, then reconcile before you go on.",
             **measured,
         )
     return failed(
-        f"paid {reference}: {counts[0]} activations, {counts[1]} a second later; expected exactly 1",
+        f"paid {reference}: {counted(counts[0], 'activation')}, {counts[1]} a second later; expected exactly 1",
         "Make the activation idempotent: a unique constraint on paylinkID in the service's database.",
         **measured,
     )

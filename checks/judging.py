@@ -32,6 +32,11 @@ _VERDICTS: tuple[tuple[type[TollgateError], Verdict, str], ...] = (
 )
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 activation`, `2 activations`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class Unjudged(Exception):
     """A gatherer found that there is nothing to judge; `finding` says why."""
 

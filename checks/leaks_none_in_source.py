@@ -27,8 +27,9 @@ async def gather(world: World, _params: NoParams) -> Search:
         files, where = await _kept_by_git(world.root), "the source tree (git)"
     else:
         sources = {world.root / s.dotenv for s in world.environment.settings_from if isinstance(s, FromDotenv)}
-        files = [path for path in _walk(world.root) if path not in sources]
-        where = "the source tree (no git checkout: every file but the declared dotenv sources)"
+        built = world.root / world.spec.release.produces
+        files = [path for path in _walk(world.root) if path not in sources and built not in path.parents]
+        where = "the source tree (no git checkout: every file but the dotenv sources and what the build makes)"
     named = [(str(path.relative_to(world.root)), path) for path in files]
     return await asyncio.to_thread(leaks.search, named, leaks.held(world), where)
 

@@ -8,7 +8,7 @@ from checks.facts.payments import Created, Standing, create, standing, unpaid
 from checks.judging import or_finding, unless_finding
 from pipeline.contracts import Check, When, World
 from pipeline.spec import NoParams
-from pipeline.verdict import Finding, failed, inconclusive, passed
+from pipeline.verdict import Finding, Verdict, failed, inconclusive, passed
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,15 @@ def judge(fact: WrongAmounts, _params: NoParams) -> Finding:
     }
     if not fact.tried:
         return inconclusive("no wrong amount was tried", "This is a bug in the check.", **measured)
-    findings = [_one(fact, created, after, measured) for created, after in fact.tried]
+    findings = [_amount(fact, created, after, measured) for created, after in fact.tried]
     found = [finding for finding in findings if finding is not None]
-    found.sort(key=lambda finding: finding.verdict.value != "FAIL")
     if found:
-        return found[0]
+        return next((finding for finding in found if finding.verdict is Verdict.FAIL), found[0])
     answers = " and ".join(f"{c.cents} cents with {c.status}" for c, _ in fact.tried)
     return passed(f"the course of {fact.price} cents was accepted at its price and refused at {answers}", **measured)
 
 
-def _one(fact: WrongAmounts, made: Created, after: Standing, measured: dict[str, object]) -> Finding | None:
+def _amount(fact: WrongAmounts, made: Created, after: Standing, measured: dict[str, object]) -> Finding | None:
     told = f"{made.asked}, whose price is {fact.price} cents: answered {made.status} in {made.took_ms:g} ms"
     fix = "Compare the amount with the course's own price on the server and answer 400 or 422; never trust the client."
     if made.status in (200, 201):

@@ -99,10 +99,7 @@ def _url(fit: Fit) -> list[Mistake]:
     host = urlsplit(url).hostname or ""
     if _private(host):
         return [(f"its url {url} is an address of this machine or a private network", fix)]
-    return [
-        (f"its url {url} is named for {word}", fix)
-        for word in sorted(_words(host.rpartition(".")[0]) & _foreign(fit))[:1]
-    ]
+    return [(f"its url {url} is named for {word}", fix) for word in sorted(_words(_chosen(host)) & _foreign(fit))[:1]]
 
 
 def _shared(fit: Fit) -> list[Mistake]:
@@ -125,6 +122,13 @@ def _foreign(fit: Fit) -> set[str]:
 def _meaningful(file: str) -> str:
     """An absolute path lies where the machine's owner put it; only its last part was named by the team."""
     return PurePath(file).name if file.startswith("/") else file
+
+
+def _chosen(host: str) -> str:
+    """The part of a host that names an environment, not the company: `app` of app.test-prep.co.za."""
+    labels = host.split(".")
+    company = 3 if len(labels) > 2 and labels[-2] in ("co", "com", "org", "net", "ac", "gov") else 2
+    return ".".join(labels if labels[-company:][0] == "example" else labels[:-company])
 
 
 def _words(name: str) -> set[str]:

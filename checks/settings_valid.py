@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from checks.judging import counted
 from pipeline.contracts import Check, World
 from pipeline.settings import Settings
 from pipeline.spec import NoParams
@@ -17,7 +18,7 @@ def judge(settings: Settings, _params: NoParams) -> Finding:
     sources = ", ".join(settings.sources) or "no source"
     if settings.mistakes:
         return failed(
-            f"{_count(len(settings.mistakes), 'setting')} wrong: "
+            f"{counted(len(settings.mistakes), 'setting')} wrong: "
             + "; ".join(f"{m.name} ({m.where}): found {m.found}, allowed {m.allowed}" for m in settings.mistakes),
             "\n".join(f"{m.name}: {m.remedy}" for m in settings.mistakes),
             settings=names,
@@ -34,14 +35,10 @@ def judge(settings: Settings, _params: NoParams) -> Finding:
             sources=list(settings.sources),
         )
     return passed(
-        f"{_count(len(settings.values), 'setting')} present, of the right type and within range, from {sources}",
+        f"{counted(len(settings.values), 'setting')} present, of the right type and within range, from {sources}",
         settings=names,
         sources=list(settings.sources),
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 CHECK = Check(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from checks.facts.payments import Standing, standing, unpaid
 from checks.facts.smoke import Smoke, on_loopback, settled
-from checks.judging import or_finding, unless_finding
+from checks.judging import counted, or_finding, unless_finding
 from pipeline.contracts import Check, When, World
 from pipeline.spec import NoParams
 from pipeline.verdict import Finding, failed, inconclusive, passed
@@ -58,10 +58,16 @@ def judge(fact: Repeated, _params: NoParams) -> Finding:
         "activations": fact.after.activations,
     }
     expected = 1 if fact.paid else 0
-    if fact.after.activations != fact.before.activations or fact.after.activations > expected:
+    if fact.before.activations < expected:
+        return inconclusive(
+            f"{kind} {fact.reference} was not activated, so duplicates had nothing to double",
+            "See webhook.arrives for why the payment was not activated.",
+            **measured,
+        )
+    if fact.before.activations != expected or fact.after.activations != expected:
         return failed(
-            f"the same webhook {len(fact.answers)} times more for {kind} {fact.reference}: "
-            f"{fact.before.activations} activations before, {fact.after.activations} after; expected {expected}",
+            f"the same webhook {len(fact.answers)} times more for {kind} {fact.reference}: expected {expected}, "
+            f"{counted(fact.before.activations, 'activation')} before, {fact.after.activations} after",
             "Make the activation idempotent: a unique constraint on paylinkID in the service's database.",
             **measured,
         )
@@ -79,15 +85,9 @@ def judge(fact: Repeated, _params: NoParams) -> Finding:
             "after a 429 wait a minute.",
             **measured,
         )
-    if fact.after.activations != expected:
-        return inconclusive(
-            f"{kind} {fact.reference} has {fact.after.activations} activations, so duplicates had nothing to double",
-            "See webhook.arrives for why the payment was not activated.",
-            **measured,
-        )
     return passed(
         f"the same webhook {len(fact.answers)} times more for {kind} {fact.reference} was answered {told} and "
-        f"left {fact.after.activations} activations",
+        f"left {counted(fact.after.activations, 'activation')}",
         **measured,
     )
 

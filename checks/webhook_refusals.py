@@ -15,7 +15,7 @@ from checks.facts.payments import Standing, standing, unpaid
 from checks.judging import or_finding, unless_finding
 from pipeline.contracts import Check, SignedWebhook, When, World
 from pipeline.spec import NoParams
-from pipeline.verdict import Finding, failed, inconclusive, passed
+from pipeline.verdict import Finding, Verdict, failed, inconclusive, passed
 
 SETTLE_S = 0.5
 """How long the effect of a forged webhook may take to show."""
@@ -62,7 +62,9 @@ def wrongly_signed(signed: Signed, random: Random) -> Sequence[Forged]:
             signed.success.body,
             {**headers, **{n: _made_up(headers[n], random) for n in names}},
         ),
-        Forged("with one digit changed", signed.success.body, {**headers, **{n: _one_off(headers[n]) for n in names}}),
+        Forged(
+            "with one character changed", signed.success.body, {**headers, **{n: _one_off(headers[n]) for n in names}}
+        ),
     )
 
 
@@ -82,7 +84,7 @@ def _made_up(signature: str, random: Random) -> str:
 
 
 def _one_off(signature: str) -> str:
-    """The real one with its first letter or digit changed (the last of a base64 text can be padding only)."""
+    """The real one with a character in its middle changed: the last of a base64 text may carry no information."""
     for at in range(len(signature) // 2, len(signature)):
         if signature[at].isalnum():
             return signature[:at] + ("0" if signature[at] != "0" else "1") + signature[at + 1 :]
@@ -138,16 +140,30 @@ def judge(fact: Refusals, _params: NoParams) -> Finding:
         "before": dict(fact.before.as_data()),
         "after": dict(fact.after.as_data()),
     }
+    if not fact.forged:
+        return inconclusive(
+            "no forged webhook was sent, so none was refused", "This is a bug in the check.", **measured
+        )
     if _changed(fact):
         return failed(
             f"forged webhooks for {fact.reference} had an effect: before: {fact.before}; after: {fact.after}",
             "Verify the signature before anything else is done with a webhook, and ask the gateway before activating.",
             **measured,
         )
-    for answer in fact.forged:
-        finding = _one(fact, answer, measured)
-        if finding is not None and finding.verdict.value == "FAIL":
-            return finding
+    not_refused = [finding for answer in fact.forged if (finding := _accepted(answer, measured)) is not None]
+    # What was let in is a failure whatever the control says; a refusal is worth what the control is worth.
+    got_in = next((finding for finding in not_refused if finding.verdict is Verdict.FAIL), None)
+    finding = got_in or _control(fact, measured) or next(iter(not_refused), None)
+    if finding is not None:
+        return finding
+    told = ", ".join(f"{a.label}: {a.status}" for a in fact.forged)
+    return passed(
+        f"forged webhooks were refused without effect ({told}); correctly signed ones are accepted", **measured
+    )
+
+
+def _control(fact: Refusals, measured: Mapping[str, object]) -> Finding | None:
+    """The finding when refusals prove nothing."""
     for control, when in ((fact.first, "before"), (fact.last, "after")):
         if not 200 <= control.status < 300:
             return inconclusive(
@@ -157,26 +173,18 @@ def judge(fact: Refusals, _params: NoParams) -> Finding:
                 "Secret; a 5xx is in the service's log; after a 429 wait a minute.",
                 **measured,
             )
-    if not fact.forged:
-        return inconclusive("no forged webhook was sent", "This is a bug in the check.", **measured)
-    for answer in fact.forged:
-        finding = _one(fact, answer, measured)
-        if finding is not None:
-            return finding
-    told = ", ".join(f"{a.label}: {a.status}" for a in fact.forged)
-    return passed(
-        f"forged webhooks were refused without effect ({told}); correctly signed ones are accepted", **measured
-    )
+    return None
 
 
 def _changed(fact: Refusals) -> bool:
-    """An effect of ours is one more activation or a change of state, other than what our signed FAILURE causes late."""
-    if (fact.before.active, fact.before.activations) != (fact.after.active, fact.after.activations):
-        return True
-    return fact.before.status != fact.after.status and fact.after.status != "failed"
+    """The forged ones say SUCCESS: their effect is an activation or `paid`. Among the other states a payment may move
+    by itself, or late by our signed FAILURE."""
+    activated = (fact.before.active, fact.before.activations) != (fact.after.active, fact.after.activations)
+    return activated or (fact.after.status == "paid" != fact.before.status)
 
 
-def _one(fact: Refusals, answer: Answered, measured: Mapping[str, object]) -> Finding | None:
+def _accepted(answer: Answered, measured: Mapping[str, object]) -> Finding | None:
+    """The finding for a forged webhook that was not refused; None when it was."""
     told = f"a webhook {answer.label} was answered {answer.status} in {answer.took_ms:g} ms; expected 401"
     if answer.status in REFUSED:
         return None

@@ -27,6 +27,8 @@ class Act:
     way_back: str
     perform: Callable[[World, Record], Awaitable[str]]
     params: type[BaseModel] = NoParams
+    offered: bool = True
+    """False: only the engine places it; pipeline.yaml cannot name it."""
 
 
 async def mark(world: World, record: Record, release: ReleaseId, state: ReleaseState, why: str) -> None:
@@ -90,6 +92,7 @@ ACTS: Mapping[str, Act] = {
             "The release becomes a rollback target; what nothing can go back to is removed.",
             "nothing follows it",
             _verify,
+            offered=False,
         ),
     )
 }

@@ -21,7 +21,9 @@ GRACE = 3.0
 """Seconds between SIGTERM and SIGKILL."""
 _LINGER = 0.5
 """Seconds to wait for the end of the output when a daemon, which has left the process group, holds on to it."""
-_POLL = 0.02
+_KILLED_WITHIN = 5.0
+"""Seconds to wait for the kernel after SIGKILL; a process stuck in a device may take longer, and nothing can end it."""
+_LONGEST_PAUSE = 0.02
 _CHUNK = 65_536
 _LONGEST_LINE = 16_384
 _LAST_WORDS = 600
@@ -222,7 +224,7 @@ async def _start(
     stdin: bool,
 ) -> Process:
     command, program = _shown(argv, redactor), redactor.text(argv[0])
-    if cwd is not None and not os.path.isdir(cwd):  # noqa: ASYNC240, PTH112 - a look at the local disk
+    if cwd is not None and not os.path.isdir(cwd):  # noqa: PTH112 - a look at the local disk
         raise CommandFailed(
             f"`{command}` was not started: there is no folder {cwd}", "Correct `cwd:` or make the folder."
         )
@@ -275,15 +277,18 @@ async def _end(process: Process, grace: float) -> None:
 
 
 async def _end_group(process: Process, grace: float) -> None:
-    left = _signal_group(process, signal.SIGTERM) if grace > 0 else True
-    for _ in range(int(grace / _POLL)):
-        if not left:
-            break
-        await asyncio.sleep(_POLL)
-        left = _group_lives(process)
-    if left:
-        _signal_group(process, signal.SIGKILL)
+    for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILLED_WITHIN)):
+        if seconds > 0 and _signal_group(process, number):
+            await _until_gone(process, seconds)
     await process.wait()
+
+
+async def _until_gone(process: Process, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    until, pause = loop.time() + seconds, 0.001
+    while _group_lives(process) and loop.time() < until:
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _signal_group(process: Process, number: int) -> bool:

@@ -206,6 +206,7 @@ class Lease:
         token: int,
         taken_from: LeaseInfo | None,
         heartbeat_s: float,
+        wait_s: float,
     ) -> None:
         self.path = path
         self.owner = owner
@@ -216,14 +217,24 @@ class Lease:
         self._connection = connection
         self._clock = clock
         self._heartbeat_s = heartbeat_s
+        self._wait_s = wait_s
         self._released = False
 
     @classmethod
-    def take(cls, path: Path, *, owner: Owner, clock: Clock, expires_s: float = 20.0, heartbeat_s: float = 5.0) -> Self:
+    def take(
+        cls,
+        path: Path,
+        *,
+        owner: Owner,
+        clock: Clock,
+        expires_s: float = 20.0,
+        heartbeat_s: float = 5.0,
+        wait_s: float = _WAIT_S,
+    ) -> Self:
         """Takes the lease in `path`, or raises LeaseHeld. Keep it with `heartbeats`, give it back with `release`."""
-        connection = open_for_writing(path, _SCHEMA, wait_s=_WAIT_S)
+        connection = open_for_writing(path, _SCHEMA, wait_s=wait_s)
         try:
-            with explained(path, "lease", _WAIT_S), transaction(connection):
+            with explained(path, "lease", wait_s), transaction(connection):
                 before = _info(connection, clock)
                 _refuse_while_held(path, before)
                 (last,) = connection.execute("SELECT coalesce(max(token), 0) FROM lease").fetchone()
@@ -246,7 +257,7 @@ class Lease:
         except BaseException:
             connection.close()
             raise
-        return cls(path, connection, clock, owner, last + 1, before, heartbeat_s)
+        return cls(path, connection, clock, owner, last + 1, before, heartbeat_s, wait_s)
 
     def check_now(self) -> None:
         """Returns when this run may change the environment now. Raises LeaseLost."""
@@ -261,7 +272,7 @@ class Lease:
     def renew(self) -> None:
         """Starts its time anew. Raises LeaseLost when another took it, or it ran out and cannot be renewed."""
         try:
-            with explained(self.path, "lease", _WAIT_S), transaction(self._connection):
+            with explained(self.path, "lease", self._wait_s), transaction(self._connection):
                 changed = self._connection.execute(
                     "UPDATE lease SET renewed_at = ?, renewed_monotonic = ? WHERE token = ? AND held = 1",
                     (_text(self._clock.now()), self._clock.monotonic(), self.token),
@@ -290,7 +301,7 @@ class Lease:
         self._released = True
         with (
             contextlib.suppress(TollgateError),  # it runs out by itself
-            explained(self.path, "lease", _WAIT_S),
+            explained(self.path, "lease", self._wait_s),
             transaction(self._connection),
         ):
             self._connection.execute("UPDATE lease SET held = 0 WHERE token = ?", (self.token,))
@@ -312,7 +323,7 @@ class Lease:
         if self._released:
             raise self._gone("it was given back")
         try:
-            with explained(self.path, "lease", _WAIT_S):
+            with explained(self.path, "lease", self._wait_s):
                 info = _info(self._connection, self._clock)
         except TollgateError as error:
             raise self._gone(f"nobody can tell who holds it: {error}") from None

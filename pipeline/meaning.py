@@ -202,7 +202,7 @@ def _order_of(
             told_of.add(environment, path, found, "names of their own: give one of them a `name`")
         by_name.setdefault(step.name, step)
     _needs(stage, present, declared, by_name, environment, told_of)
-    circle = _circle(present, by_name)
+    circle = _circle(by_name)
     if circle:
         path = (*by_name[circle[0]].path, "needs")
         told_of.add(environment, path, "a circle: " + " needs ".join(map(shown, circle)), "needs that come to an end")
@@ -272,16 +272,24 @@ def _before(step: _Step, by_name: Mapping[str, _Step]) -> set[str]:
     return before
 
 
-def _circle(present: Sequence[_Step], by_name: Mapping[str, _Step]) -> list[str]:
-    """The names along one circle of needs, its first again at the end; empty when there is none."""
-    for step in present:
-        if step.name not in _before(step, by_name):
-            continue
-        way = [step.name]
-        while len(way) == 1 or way[-1] != step.name:
-            needs = [by_name[name] for name in by_name[way[-1]].needs if name in by_name and name not in way[1:]]
-            way.append(next(n.name for n in needs if n is step or step.name in _before(n, by_name)))
-        return way
+def _circle(by_name: Mapping[str, _Step]) -> list[str]:
+    """The names along the shortest circle of needs, its first again at the end; empty when there is none."""
+    circles = (_way_back(name, by_name) for name in by_name)
+    return min((circle for circle in circles if circle), key=len, default=[])
+
+
+def _way_back(start: str, by_name: Mapping[str, _Step]) -> list[str]:
+    """The shortest way from a step along its needs to itself."""
+    ways = [[start]]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop(0)
+        for need in by_name[way[-1]].needs:
+            if need == start:
+                return [*way, start]
+            if need in by_name and need not in seen:
+                seen.add(need)
+                ways.append([*way, need])
     return []
 
 

@@ -234,7 +234,7 @@ def _places_unescaped(data: bytes) -> Places:
 
 @dataclass(frozen=True)
 class _View:
-    """`see` leaves out or replaces bytes, `places` tells where what it shows stood. `split`: it joins what was apart."""
+    """`see` leaves out or replaces bytes; `places` tells where they stood. `split`: it joins what was apart."""
 
     see: Callable[[bytes], bytes]
     places: Callable[[bytes], Places]

@@ -29,11 +29,13 @@ PATTERNS = {
     r"^[A-Za-z0-9._-]{1,64}$": "1 to 64 letters, digits, `.`, `_`, `-`",
     r"^[^\x00]+$": "a path",
     r"^/[^\s?#]*$": "a URL path that begins with `/`, without `?` and `#`",
+    r"^127\.0\.0\.1:\d{1,5}$": "an address of this machine with a port: 127.0.0.1:8443",
 }
 """What each pattern of the spec means in words."""
 
 _PRIVATE = re.compile(r"settings\.[^.]+\.default|environments\.[^.]+\.(process|allowed)(\..*)?")
 """Where somebody may have put a secret by mistake: what stands there is not printed."""
+_CREDENTIALS = re.compile(r"//[^/\s]*@")
 
 
 def judge(model: type[BaseModel], data: object, at: YamlPath, mistakes: Mistakes) -> BaseModel | None:
@@ -234,11 +236,10 @@ def told(value: object) -> str:
         case int() | float():
             return f"the number {value}"
         case str():
-            return f"'{shown(value)}'"
+            return f"'{shown(_CREDENTIALS.sub('//[redacted]@', value))}'"
         case Mapping():
-            return (
-                f"a mapping of {', '.join(shown(str(key)) for key in list(value)[:5])}" if value else "an empty mapping"
-            )
+            keys = ", ".join(shown(str(key)) for key in list(value)[:5])
+            return f"a mapping of {keys}" if value else "an empty mapping"
         case _:
             return f"a list of {len(value)}" if isinstance(value, Sequence) and value else "an empty list"
 

@@ -125,7 +125,7 @@ async def _command(source: FromCommand, run: Run | None) -> _Read:
         return failed("it failed", "exit code 0", by_hand)
     except OSError as error:
         return failed(f"not run: {error.strerror or type(error).__name__}", "a command that can be run", by_hand)
-    lines = dotenv_file.parse(output.encode("utf-8", "surrogateescape"), told)
+    lines = dotenv_file.parse(output.encode("utf-8", "surrogatepass"), told)
     return _Read("command", told, *_placed(lines, told))
 
 
@@ -163,12 +163,15 @@ def _missing(name: str, setting: Setting, environment: Environment, sources: Seq
     listed = [value for value in environment.allowed.get(name, ()) if value != SANDBOX]
     assignment = f"{name}={listed[0]}" if listed else f"{name} ({setting.about})" if setting.about else name
     first = "the environment" if sources[0].kind == "environment" else sources[0].name
+    remedy = f"set {assignment} in {first}"
+    if environment.url == SANDBOX and any(source.state == "missing" for source in sources):
+        remedy = "start the sandbox, which writes its settings: ./inv sandbox.up"
     return SettingMistake(
         name=name,
         where=", ".join(source.told for source in sources),
         found=f"{_KEY_BAD}: {found}" if name.endswith(_API_KEY) else found,
         allowed=" or ".join(listed) if listed else allowed_text(setting),
-        remedy=f"set {assignment} in {first}",
+        remedy=remedy,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pipeline.contracts import (
@@ -32,6 +32,9 @@ from pipeline.stages import judge, record_finding
 
 RESTORE_LIMIT = 90.0
 """Seconds a single checkpoint may take to be restored and confirmed."""
+
+_MANUAL_MOST = 4
+"""A person at 3 a.m. reads the first problems; the report has all."""
 
 SETTLE = 20.0
 """Seconds payments made meanwhile may take to settle before the books must agree."""
@@ -118,6 +121,17 @@ async def _close_payments(session: Session, way: Way) -> None:
     session.recorder.record(Kind.PAYMENTS_CLOSED, why=way.why)
     await session.slot.guard()
     await session.world.target.switches.write(SwitchName.PAYMENTS_OFF, closed_by(session, way.why))
+    await let_proofs_pass(session)
+
+
+async def let_proofs_pass(session: Session) -> None:
+    """A door that somebody closed stays closed, with its who, why and since; only this run's proofs may pass it."""
+    switches = session.world.target.switches
+    ours = closed_by(session, "").proof
+    for name in SwitchName:
+        value = await switches.read(name)
+        if value is not None and value.proof != ours:
+            await switches.write(name, replace(value, proof=ours))
 
 
 def closed_by(session: Session, why: str) -> SwitchOn:
@@ -254,7 +268,8 @@ def _manual(session: Session, way: Way, problems: Sequence[str]) -> list[str]:
     goal = f"release {way.release}" if way.release else "no release live"
     return [
         f"The service in {env} is closed for new payments and must stay so until this is done.",
-        *(f"Mend: {problem}" for problem in problems),
+        *(f"Mend: {problem}" for problem in problems[:_MANUAL_MOST]),
+        *([f"{len(problems) - _MANUAL_MOST} more stand in the report."] if len(problems) > _MANUAL_MOST else []),
         f"`./inv status --env {env}` shows what runs; the goal is {goal} with its own settings.",
         f"Then `./inv rollback --env {env}` restores, confirms, proves and reopens; it is safe to repeat.",
     ]

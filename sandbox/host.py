@@ -101,7 +101,9 @@ def down(folder: Path) -> bool:
 def status(folder: Path) -> HostAddresses | None:
     """The host of `folder` if it runs, else None. Changes nothing."""
     files = Files(folder.resolve())
-    return _addresses(files) if _owner(files.running) is not None else None
+    pid, found = _owner(files.running), _addresses(files)
+    # A host that is only just starting has not written its own record yet.
+    return found if pid is not None and found is not None and found.pid == pid else None
 
 
 @contextlib.contextmanager
@@ -125,25 +127,29 @@ def _locked(path: Path, *, wait_s: float) -> Iterator[IO[str]]:
 
 def _owner(lock: Path) -> int | None:
     """The process that holds the lock of a running host. A pid in a file alone proves nothing; the lock does."""
+    deadline = time.monotonic() + _LOOKERS_GONE_S
     try:
         file = lock.open("r")
     except FileNotFoundError:
         return None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _pid(lock, file.read())
-        return None
-
-
-def _pid(lock: Path, text: str) -> int:
-    if not re.fullmatch(r"[1-9][0-9]*\n", text):
-        raise HostFailed(
-            f"{lock}: a host runs and the file holds {text[:40]!r}; its process ID is expected",
-            f"Find the process with `fuser {lock}` and end it.",
-        )
-    return int(text)
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                text = file.read()
+            else:
+                return None
+            if re.fullmatch(r"[1-9][0-9]*\n", text):
+                return int(text)
+            # A host that has just begun takes the lock an instant before it writes its pid.
+            if time.monotonic() > deadline:
+                raise HostFailed(
+                    f"{lock}: a host runs and the file holds {text[:40]!r}; its process ID is expected",
+                    f"Find the process with `fuser {lock}` and end it.",
+                )
+            time.sleep(0.02)
 
 
 def _free_in_time(lock: Path) -> bool:
@@ -179,31 +185,34 @@ def _start(files: Files, idle_s: float) -> None:
         raise HostFailed(f"the sandbox host could not be started: {error}", f"Look at {files.log}.") from None
     finally:
         os.close(writer)
-    said = _read_report(reader)
+    said, ended = _read_report(reader)
     if b"ready\n" in said:
         return
     pid = said.partition(b"\n")[0]
-    if pid.isdigit():
+    if not ended and pid.isdigit():
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
         _free_in_time(files.running)
+    what = "ended" if ended else "was not ready in time"
     raise HostFailed(
-        f"the sandbox host did not start within {STARTS_WITHIN_S:g} s; the end of {files.log}:\n{_tail(files.log)}",
+        f"the sandbox host {what}; its log {files.log} ends with:\n{_tail(files.log)}",
         "Remove what the log names and run `./inv sandbox.up` again.",
     )
 
 
-def _read_report(reader: int) -> bytes:
-    """What the host says until it is ready, dies, or time runs out."""
+def _read_report(reader: int) -> tuple[bytes, bool]:
+    """What the host says until it is ready, ends, or time runs out; and whether it has ended."""
     said, deadline = b"", time.monotonic() + STARTS_WITHIN_S
     with os.fdopen(reader, "rb", buffering=0) as pipe:
         while b"ready\n" not in said:
             readable, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-            chunk = pipe.read(4096) if readable else b""
+            if not readable:
+                return said, False
+            chunk = pipe.read(4096)
             if not chunk:
-                break
+                return said, True
             said += chunk
-    return said
+    return said, False
 
 
 def _tail(log: Path) -> str:

@@ -161,13 +161,14 @@ class AreaOnHost:
         if await self.read(path) != content:
             await self.put(path, content, mode=0o600)
 
-    async def up(self) -> Mapping[str, Any]:
-        """Starts the supervisor when none runs; returns its status once it has settled."""
+    async def up(self, *, settle: bool = False) -> Mapping[str, Any]:
+        """Starts the supervisor when none runs; its status, with `settle` once it brings nothing back any more."""
         await self.install()
         await self.guard()
         arguments = (
             *("--area", str(self.at.area), "--listen", self.running.listen),
             *("--activity", str(self.running.activity), "--idle", str(self.running.idle)),
+            *(("--settle",) if settle else ()),
         )
         reply = await self.ctl.up(arguments, timeout=self.running.ready_within * 10)
         if not reply["ok"]:

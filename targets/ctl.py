@@ -19,6 +19,8 @@ QUICK_S = 30.0
 """For commands that only look or change a few files."""
 MARGIN_S = 15.0
 """What a command of the supervisor may take beyond the limits it keeps itself."""
+_TOOL = "import sys; sys.path.insert(0, sys.argv[1]); import supervisor; sys.exit(supervisor.main(sys.argv[2:]))"
+"""Imported, not run as a script: Python keeps a module compiled, and a switch calls the tool several times."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class SupervisorClient:
         return await self._ask(["ctl", str(self.at.area), command, argument], timeout=timeout + MARGIN_S)
 
     async def up(self, arguments: Sequence[str], *, timeout: float) -> Mapping[str, Any]:
-        """Starts the supervisor when none runs; its status once it has settled."""
+        """Starts the supervisor when none runs; its status."""
         return await self._ask(["up", *arguments], timeout=timeout + MARGIN_S)
 
     async def digests(self, paths: Iterable[PurePosixPath]) -> list[str]:
@@ -64,7 +66,7 @@ class SupervisorClient:
         return True
 
     async def _ask(self, arguments: Sequence[str], *, timeout: float) -> Mapping[str, Any]:
-        argv = (self.python, "-I", str(self.at.supervisor), *arguments)
+        argv = (self.python, "-I", "-S", "-c", _TOOL, str(self.at.run), *arguments)
         try:
             done = await self.host.run(argv, timeout=timeout)
         except CommandFailed as error:

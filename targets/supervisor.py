@@ -16,11 +16,11 @@ Exit codes: 0 done, 1 the command was refused or failed (the reply says why), 2 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import fcntl
 import hashlib
 import hmac
+import importlib.util
 import json
 import os
 import shutil
@@ -31,11 +31,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+else:
+    # Loaded when it is first used: the clients, which a switch calls many times, start in half the time without it.
+    _found = importlib.util.find_spec("asyncio")
+    _found.loader = importlib.util.LazyLoader(_found.loader)
+    asyncio = importlib.util.module_from_spec(_found)
+    sys.modules["asyncio"] = asyncio
+    _found.loader.exec_module(asyncio)
 
 THIS_FILE = str(Path(__file__).resolve())
 PROTOCOL = 1
@@ -214,6 +224,10 @@ def process_start(pid: int) -> str:
 # ---- one process -------------------------------------------------------------------------------------------
 
 
+def _event() -> asyncio.Event:
+    return asyncio.Event()
+
+
 @dataclass(eq=False)
 class Child:
     """A process behind the listening socket: a release, or the closed page when `release` is None."""
@@ -226,10 +240,10 @@ class Child:
     """Salted digest of the settings it was started with."""
     drain_within: float
     told: bool = False
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    ready: asyncio.Event = field(default_factory=_event)
+    stopped: asyncio.Event = field(default_factory=_event)
     """It accepts no more: it said so, or it ended."""
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=_event)
 
     @property
     def serves(self) -> bool:
@@ -289,22 +303,20 @@ async def any_of(*events: asyncio.Event, within: float) -> bool:
 class Supervisor:
     """Runs releases behind one listening socket.
 
-    `_front` is the process that is meant to serve. A started release is a candidate beside the old one until `retire`;
-    when a candidate dies the old one is the front again. `_turn` counts what operators ordered, so that an attempt to
-    bring a dead release back gives way to an order.
+    A started release serves beside the old one until `retire`. When nothing serves any more, what `current` names is
+    brought back, and after too many quick deaths the closed page; an order interrupts that and comes first.
     """
 
     def __init__(self, area: Area, listening: socket.socket, private: Path) -> None:
         self.area = area
         self.listening = listening
         self.private = private
+        self.first_ready = asyncio.Event()
         self.done = asyncio.Event()
         self._children: list[Child] = []
         self._rehearsals: list[asyncio.subprocess.Process] = []
-        self._front: Child | None = None
         self._gave_up: str | None = None
         self._quick_deaths = 0
-        self._turn = 0
         self._serial = 0
         self._ending = False
         self._bringing: asyncio.Task[None] | None = None
@@ -346,38 +358,31 @@ class Supervisor:
 
     async def start(self, release: str) -> Json:
         """Starts `release` beside what serves and returns when it is ready. What already runs as it should is left."""
-        async with self._lock:
-            if not release or not self.area.settings(release).is_file():
-                raise Failed(f"release {release!r}: no such folder under releases/, or it has no settings.json")
+        async with self._ordered():
             in_force = self.area.digest(self.area.settings(release))
             same = [c for c in self._children if c.serves and c.release == release and c.settings == in_force]
             child = same[-1] if same else await self._launch(release)
-            self._order(child)
             return {"started": self._describe(child), "reused": bool(same)}
 
     async def retire(self, keep: str) -> Json:
         """Tells all but the newest process of `keep` to drain; returns when none of them accepts any more."""
-        async with self._lock:
+        async with self._ordered():
             kept = [c for c in self._children if c.serves and c.release == keep]
             if not kept:
                 raise Failed(f"release {keep}: does not run any more, so nothing else was stopped", self._tail(keep))
-            self._order(kept[-1])
             retired = await self._retire_others(kept[-1])
             return {"retired": [self._describe(c) for c in retired]}
 
     async def close(self, _: str = "") -> Json:
         """The closed page takes over and every release drains."""
-        async with self._lock:
+        async with self._ordered():
             pages = [c for c in self._children if c.serves and c.release is None]
             page = pages[-1] if pages else await self._launch(None)
-            self._order(page)
             retired = await self._retire_others(page)
             return {"retired": [self._describe(c) for c in retired]}
 
     async def rehearse(self, release: str) -> Json:
         """Starts `release` on a spare port without traffic, asks whether it is ready, and stops it."""
-        if not release or not self.area.settings(release).is_file():
-            raise Failed(f"release {release!r}: no such folder under releases/, or it has no settings.json")
         config = Config.read(self.area)
         with socket.socket() as spare:
             spare.bind(("127.0.0.1", 0))
@@ -391,6 +396,7 @@ class Supervisor:
             return {"took": round(time.monotonic() - begun, 3), "body": body}
         finally:
             await end(process, KILL_GRACE_S)
+            kill_group(process.pid)  # what it may have left behind
             self._rehearsals.remove(process)
             self._record()
 
@@ -417,16 +423,13 @@ class Supervisor:
 
     # -- bringing up, and back
 
-    def bring_up(self) -> None:
-        """Begins with what `current` names, else with the closed page."""
-        self._bring_back(self.area.link())
-
-    def _bring_back(self, release: str | None) -> None:
-        self._bringing = self._task(self._keep_trying(release))
+    def bring_back(self) -> None:
+        """Begins with what `current` names, or where that was given up or there is nothing, with the closed page."""
+        link = self.area.link()
+        self._bringing = self._task(self._keep_trying(None if link == self._gave_up else link))
 
     async def _keep_trying(self, release: str | None) -> None:
         """Starts `release` with growing pauses until it is ready; after too many quick deaths the closed page."""
-        turn = self._turn
         while True:
             if self._quick_deaths >= GIVE_UP_AFTER:
                 note(f"{release or 'closed page'} was given up after {self._quick_deaths} quick deaths")
@@ -436,37 +439,44 @@ class Supervisor:
             if self._quick_deaths:
                 await asyncio.sleep(min(0.1 * 2 ** (self._quick_deaths - 1), QUICK_DEATH_S))
             async with self._lock:
-                if self._turn != turn or self._ending:
+                if self._ending or self._served():
                     return
                 try:
-                    self._front = await self._launch(release)
-                except Failed as error:
+                    await self._launch(release)
+                except (Failed, OSError) as error:
                     note(f"{release or 'closed page'}: {error}")
                     self._quick_deaths += 1
                 else:
                     return
 
+    @contextlib.asynccontextmanager
+    async def _ordered(self) -> AsyncIterator[None]:
+        """An operator's order has the lock. Bringing something back gives way, and goes on if the order failed."""
+        bringing = self._bringing
+        if bringing is not None:
+            bringing.cancel()
+            await asyncio.wait([bringing])
+        try:
+            async with self._lock:
+                yield
+                self._quick_deaths = 0
+                self._gave_up = None
+        finally:
+            if not self._served() and not self._ending:
+                self.bring_back()
+
+    def _served(self) -> bool:
+        return any(child.serves for child in self._children)
+
     def _died(self, child: Child) -> None:
         """A serving process ended without being told to."""
-        note(
-            f"{child.release or 'closed page'} (pid {child.process.pid}) ended with {child.process.returncode}, unasked"
-        )
-        if child is not self._front or self._ending:
-            return
-        others = [c for c in self._children if c.serves]
-        if others:
-            self._front = others[-1]
+        name, process = child.release or "closed page", child.process
+        note(f"{name} (pid {process.pid}) ended with {process.returncode}, unasked")
+        if self._served() or self._ending:
             return
         quick = time.monotonic() - child.began < QUICK_DEATH_S
         self._quick_deaths = self._quick_deaths + 1 if quick else 1
-        self._bring_back(child.release)
-
-    def _order(self, child: Child) -> None:
-        """An operator's order: `child` is what serves from now on."""
-        self._front = child
-        self._turn += 1
-        self._quick_deaths = 0
-        self._gave_up = None
+        self.bring_back()
 
     # -- processes
 
@@ -488,9 +498,15 @@ class Supervisor:
         self._children.append(child)
         self._record()
         self._task(self._watch(child, notices))
-        in_time = await any_of(child.ready, child.ended, within=config.ready_within)
+        try:
+            in_time = await any_of(child.ready, child.ended, within=config.ready_within)
+        except asyncio.CancelledError:
+            child.told = True
+            child.kill()
+            raise
         if child.ready.is_set() and not child.ended.is_set():
             note(f"{release or 'closed page'} (pid {process.pid}) is ready")
+            self.first_ready.set()
             return child
         child.told = True
         await end(process, KILL_GRACE_S)
@@ -513,7 +529,7 @@ class Supervisor:
             argv, cwd = config.start, self.area.release(release)
             settings = read_json(self.area.settings(release))
             if not settings:
-                raise Failed(f"release {release}: its settings.json is missing, empty or not a JSON object")
+                raise Failed(f"release {release!r}: its settings.json is missing, empty or not a JSON object")
             env = environment(
                 config,
                 release=release,
@@ -613,7 +629,10 @@ class Supervisor:
             "control": str(self.private / "control"),
             "children": [[p.pid, process_start(p.pid)] for p in processes],
         }
-        write_private(self.area.state, state)
+        try:
+            write_private(self.area.state, state)
+        except OSError as error:  # a full disk is no reason to lose hold of what runs
+            note(f"{self.area.state}: {error}")
 
     def _log_size(self, release: str | None) -> int:
         try:
@@ -705,9 +724,8 @@ async def serve(area: Area, host: str, port: int, activity: Path, idle: float) -
         )
         supervisor._record()
         note(f"supervisor {os.getpid()} listens on {supervisor.address}")
-        supervisor.bring_up()
-        await supervisor.settle()
-        clearing = asyncio.ensure_future(clear_up(orphans, Config.read(area).drain_within))
+        supervisor.bring_back()
+        clearing = asyncio.ensure_future(clear_up(orphans, supervisor.first_ready, Config.read(area).drain_within))
         housekeeping = asyncio.ensure_future(_housekeeping(supervisor, activity, idle))
         await supervisor.done.wait()
         housekeeping.cancel()
@@ -749,8 +767,9 @@ def listen(host: str, port: int, last: int, *, shared: bool) -> socket.socket:
     raise SystemExit(f"no free port on {host}")
 
 
-async def clear_up(orphans: Sequence[tuple[int, str]], drain_within: float) -> None:
-    """Asks the releases of a supervisor that was killed to drain, and kills the late ones; ours serve by now."""
+async def clear_up(orphans: Sequence[tuple[int, str]], ours: asyncio.Event, drain_within: float) -> None:
+    """Asks the releases of a supervisor that was killed to drain once `ours` serve, and kills the late ones."""
+    await ours.wait()
     for pid, start in orphans:
         if process_start(pid) == start:
             note(f"pid {pid} was left by a supervisor that was killed: asked to end")
@@ -956,12 +975,12 @@ def control(area: Area, command: str, argument: str = "") -> Json | None:
     return {**json.loads(text), "up": True, "protocol": state["protocol"], "pid": pid, "link": area.link()}
 
 
-def up(area: Area, arguments: Sequence[str], within: float) -> Json:
-    """Starts the daemon detached when none runs, and waits until it has settled."""
+def up(area: Area, arguments: Sequence[str], *, settle: bool, within: float) -> Json:
+    """Starts the daemon detached when none runs; its status, with `settle` once it brings nothing back any more."""
     begun = time.monotonic()
     daemon: subprocess.Popen[bytes] | None = None
     while time.monotonic() - begun < within:
-        reply = control(area, "settle")
+        reply = control(area, "settle" if settle else "status")
         if reply is not None:
             return reply
         if daemon is None:
@@ -1010,6 +1029,8 @@ def main(arguments: Sequence[str]) -> int:
         )
         daemon.add_argument("--activity", type=Path, required=True, help="file whose mtime says when it was last used")
         daemon.add_argument("--idle", type=float, default=0.0, help="seconds without use before it ends; 0: never")
+        if role == "up":
+            daemon.add_argument("--settle", action="store_true", help="wait until nothing is being brought back")
     client = roles.add_parser("ctl")
     client.add_argument("area", type=Path)
     client.add_argument("command", choices=("status", "settle", "start", "retire", "rehearse", "close", "stop"))
@@ -1036,7 +1057,9 @@ def main(arguments: Sequence[str]) -> int:
     elif chosen.role == "up":
         try:
             # The longest way to settle: every try of the release, then of the closed page, runs out of time.
-            reply = up(area, arguments[1:], within=Config.read(area).ready_within * 2 * GIVE_UP_AFTER + 10)
+            within = Config.read(area).ready_within * 2 * GIVE_UP_AFTER + 10
+            own = [argument for argument in arguments[1:] if argument != "--settle"]
+            reply = up(area, own, settle=chosen.settle, within=within)
         except Failed as error:
             reply = not_up(area, str(error))
     else:

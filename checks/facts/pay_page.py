@@ -129,7 +129,7 @@ async def pay(world: World, link: PayLink, card: Card = SANDBOX_CARD) -> int:
                     )
                 )
             answer = await client.post(action, data=dict(filled(form, card)), timeout=_TIME_LIMIT_S)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unjudged(
             inconclusive(
                 f"the pay page {link.url} gave no answer ({type(error).__name__}: {error})",

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from checks.judging import Unjudged
+from checks.judging import Unjudged, counted
 from pipeline.contracts import PayLink, World
 from pipeline.errors import ServiceGarbled
 from pipeline.spec import Course
@@ -52,7 +53,7 @@ class Standing:
         return {"status": self.status or "never seen", "active": self.active, "activations": self.activations}
 
     def __str__(self) -> str:
-        return f"payment {self.status or 'never seen'}, {self.activations} activations"
+        return f"payment {self.status or 'never seen'}, {counted(self.activations, 'activation')}"
 
 
 async def create(world: World, course: Course, cents: int) -> Created:
@@ -70,9 +71,19 @@ def _link(answer: Answer) -> tuple[PayLink | None, str]:
         url, link_id = answer.member("paylinkUrl"), answer.member("paylinkID")
     except ServiceGarbled as error:
         return None, str(error)
-    if not (isinstance(url, str) and isinstance(link_id, str) and url and link_id):
-        return None, f"answered {answer.status} with paylinkUrl {url!r} and paylinkID {link_id!r}; both must be text"
+    if not (isinstance(link_id, str) and link_id and isinstance(url, str) and _is_address(url)):
+        return None, (
+            f"answered {answer.status} with paylinkUrl {url!r} and paylinkID {link_id!r}; "
+            "an address and a text are expected"
+        )
     return PayLink(link_id, url), ""
+
+
+def _is_address(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
 
 
 async def unpaid(world: World, purpose: str) -> tuple[Created, PayLink]:

@@ -70,7 +70,7 @@ async def _settings_as_before(scene: Scene) -> None:
 
 
 def _aside(scene: Scene) -> Path:
-    return scene.folder / "settings.aside"
+    return scene.state / "settings.aside"
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -113,7 +113,9 @@ async def _lose_old_settings(scene: Scene, _: asyncio.subprocess.Process) -> Non
 async def _find_old_settings(scene: Scene) -> None:
     old = _last_verified(scene)
     for path in _settings_files(scene, old):
-        path.with_name(path.name + ".lost").replace(path)
+        lost = path.with_name(path.name + ".lost")
+        if lost.exists():
+            lost.replace(path)
 
 
 def _settings_files(scene: Scene, release: str) -> tuple[Path, Path]:

@@ -26,7 +26,7 @@ from sandbox.gateway.control import Control
 SETTLE_S = 20.0
 """How long payments of a drill may take until the books agree."""
 
-_SECRET_FILES = ("settings.env", "settings.json")
+_SECRET_FILES = ("settings.env", "settings.json", "settings.aside")
 """Where the secrets belong: the source of the settings and the releases' own copies."""
 
 
@@ -79,7 +79,7 @@ def problems_of_run(fault: Fault, ended: Ended, step: str, before: Standing, aft
     """What did not go as the table says: who caught it, the exit code, and I2. Pure."""
     found = []
     if ended.code != fault.exit:
-        found.append(f"exit {ended.code}, expected {fault.exit}: {ended.tail()}")
+        found.append(f"exit {ended.code}, expected {fault.exit}:\n{ended.tail()}")
     if fault.caught_by and step not in fault.caught_by:
         found.append(f"caught by {step or 'nothing'}, expected {' or '.join(sorted(fault.caught_by))}")
     if ended.code in (Exit.REFUSED, Exit.RESTORED) and not (after.known_good and after.live == before.live):
@@ -127,7 +127,7 @@ def problems_of_secrets(scene: Scene) -> list[str]:
     """I3: no secret in anything printed or left behind, whatever its encoding."""
     values = {
         name: Secret(value)
-        for path in (scene.settings, scene.folder / "settings.aside")
+        for path in (scene.settings, scene.state / "settings.aside")
         if path.exists()
         for name, value in dotenv_values(path, interpolate=False).items()
         if value and ("SECRET" in name or "KEY" in name)
@@ -143,7 +143,7 @@ def _left_behind(scene: Scene) -> Iterator[Path]:
     """Every file of the drill's folder but the places where secrets belong and a build that was refused."""
     for path in sorted(scene.folder.rglob("*")):
         inside = path.relative_to(scene.folder).parts
-        if path.is_symlink() or not path.is_file() or inside[0] in ("dist", "settings.aside"):
+        if path.is_symlink() or not path.is_file() or inside[0] == "dist":
             continue
         if path.name in _SECRET_FILES or path.name.endswith(".lost") or path.parent == scene.area / "settings":
             continue

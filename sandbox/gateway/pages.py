@@ -62,8 +62,9 @@ def judge(form: CardForm, cards: tuple[Card, ...], now: datetime) -> tuple[Card 
 
 def pay_page(payment: Payment, cards: tuple[Card, ...], wrong: Mapping[str, str] | None = None) -> web.Response:
     """The form for one payment, with what is wrong by field name. 422 when something is."""
-    fields = {name: (wrong or {}).get(name, "") for name in ("card", "expiry", "cvc")} if wrong else {}
-    html = _render("pay.html.j2", payment=payment, cards=cards, wrong=_OrEmpty(fields), amount=rand(payment.amount))
+    html = _render(
+        "pay.html.j2", payment=payment, cards=cards, wrong=_OrEmpty(wrong or {}), amount=rand(payment.amount)
+    )
     leads_to = (payment.success_url, payment.failure_url, payment.cancel_url)
     return _html(html, 422 if wrong else 200, form_leads_to=leads_to)
 
@@ -78,6 +79,8 @@ def rand(cents: int) -> str:
 
 
 class _OrEmpty(dict[str, str]):
+    """The template asks for every field; those without a mistake have none."""
+
     def __missing__(self, _: str) -> str:
         return ""
 
@@ -88,10 +91,10 @@ def _render(template: str, **values: object) -> str:
 
 def _html(html: str, status: int, *, form_leads_to: tuple[str, ...] = ()) -> web.Response:
     # Browsers hold the redirect that follows a form against form-action too, so the shop's origins stand there.
-    origins = sorted({_origin(url) for url in form_leads_to if url})
+    origins = " ".join(["'self'", *sorted({_origin(url) for url in form_leads_to if url})])
     policy = (
         f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; frame-ancestors 'none'; "
-        f"form-action {' '.join([chr(39) + 'self' + chr(39), *origins])}"
+        f"form-action {origins}"
     )
     headers = {
         "Content-Security-Policy": policy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,8 @@ async def test_test_mode(tmp_path: Path, environment: str, value: str, verdict: 
     [
         ({"url": "https://staging.betaskill.com"}, "named for staging"),
         ({"url": "https://dev.betaskill.com"}, "named for dev"),
+        ({"url": "https://shop.example.com"}, "named for example"),
+        ({"url": "https://app-staging.shop.co.za"}, "named for staging"),
         ({"url": "https://127.0.0.1:8443"}, "this machine"),
         ({"url": "https://shop.local"}, "private network"),
         ({"url": "sandbox"}, "sandbox"),
@@ -116,6 +119,14 @@ async def test_names_of_another_environment_are_refused(tmp_path: Path, changed:
     made = production(tmp_path, environments(production=changed))
     finding = await ask(CHECKS["settings.names_fit_environment"], made)
     assert (finding.verdict, word in finding.reason) == (Verdict.FAIL, True), finding
+
+
+@pytest.mark.parametrize("url", ["https://test-prep.com", "https://app.test-prep.co.za", "https://latest.shop.com"])
+async def test_a_company_may_be_called_what_it_likes(tmp_path: Path, url: str) -> None:
+    """Only the part of a host that the team chose for the environment is judged."""
+    made = production(tmp_path, environments(production={"url": url}))
+    finding = await ask(CHECKS["settings.names_fit_environment"], made)
+    assert finding.verdict is Verdict.PASS, finding
 
 
 async def test_the_sandbox_and_staging_fit_themselves(tmp_path: Path) -> None:
@@ -159,13 +170,11 @@ def test_random_credentials_are_not_mistaken_for_placeholders() -> None:
             assert not problems(value, frozenset(), Strength())
 
 
-async def test_published_credentials_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_credentials_are_refused() -> None:
     """A credential whose fingerprint is on the list is burnt; the list ships with two."""
     value, fingerprints = random_text(), exposed_fingerprints(EXPOSED.read_text("utf-8"))
     assert len(fingerprints) >= 2
     assert not problems(value, fingerprints, Strength())
-    import hashlib
-
     burnt = frozenset({hashlib.sha256(f"tollgate-exposed:{value}".encode()).hexdigest()})
     assert problems(value, burnt, Strength()) == ("it was published and is burnt",)
     assert problems(f" {value}\n", burnt, Strength()) == ("it was published and is burnt",)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
 
 from checks import CHECKS
+from checks.facts.payments import Standing
+from checks.webhook_refusals import Answered, Refusals, Signed, tampered, unsigned, wrongly_signed
 from pipeline.contracts import Addresses, World
+from pipeline.spec import NoParams
 from pipeline.verdict import Verdict
-from tests.checks.worlds import Merchant, Till, ask
+from tests.checks.worlds import Merchant, Till, ask, sign
 
 Shopping = tuple[Merchant, Till, World]
 UNSIGNED, WRONG, TAMPERED = "webhook.refuses_unsigned", "webhook.refuses_wrong_signature", "webhook.refuses_tampered"
@@ -68,10 +72,11 @@ async def test_a_service_with_another_secret_is_inconclusive_and_says_what_to_co
     [
         ({"forgets_it_was_done": True}, Verdict.FAIL),
         ({"create_status": 503}, Verdict.INCONCLUSIVE),
+        ({"webhook_status": 500}, Verdict.INCONCLUSIVE),
     ],
 )
 async def test_duplicates(shopping: Shopping, wrong: dict[str, object], verdict: Verdict) -> None:
-    """A merchant that activates on each repeat fails."""
+    """A merchant that activates on each repeat fails; where nothing was activated there is nothing to double."""
     merchant, _, world = shopping
     for flag, value in wrong.items():
         setattr(merchant, flag, value)
@@ -88,3 +93,40 @@ async def test_duplicates_where_no_card_can_be_paid_use_an_unpaid_payment(shoppi
     merchant.webhook_status = 500
     finding = await ask(CHECKS[DUPLICATE], world)
     assert finding.verdict is Verdict.FAIL
+
+
+def refusals(**changed: object) -> Refusals:
+    """What a careful merchant answers, with members changed."""
+    control, pending = Answered("correctly signed", 200, 5.0), Standing("pending", False, 0)
+    refused = (Answered("without any header", 401, 3.0),)
+    return replace(Refusals("smoke-1", control, pending, refused, pending, control), **changed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({}, Verdict.PASS),
+        ({"forged": ()}, Verdict.INCONCLUSIVE),
+        ({"last": Answered("correctly signed", 429, 5.0)}, Verdict.INCONCLUSIVE),
+        ({"first": Answered("correctly signed", 401, 5.0)}, Verdict.INCONCLUSIVE),
+        ({"after": Standing("paid", False, 0)}, Verdict.FAIL),
+        ({"after": Standing("pending", True, 1)}, Verdict.FAIL),
+        ({"before": Standing("failed", False, 0)}, Verdict.PASS),
+        ({"after": Standing("failed", False, 0)}, Verdict.PASS),
+    ],
+)
+def test_refusals_are_judged_with_their_control_and_effect(changed: dict[str, object], verdict: Verdict) -> None:
+    """No forged webhook sent, a control that was refused, or an effect: none of them passes."""
+    assert CHECKS[UNSIGNED].judge(refusals(**changed), NoParams()).verdict is verdict
+
+
+def test_forged_signatures_differ_from_the_real_one_and_look_like_it() -> None:
+    """Every forged signature is wrong, and only unsigned ones lack it."""
+    till = Till("secret")
+    signed = Signed(till.webhook("/w", "l", "r", "FAILURE"), till.webhook("/w", "l", "r", "SUCCESS"))
+    assert signed.signature_headers == ("ik-sign",)
+    for forged in (*wrongly_signed(signed, random.SystemRandom()), *tampered(signed, random.SystemRandom())):
+        assert len(forged.headers["ik-sign"]) == 64
+        assert forged.headers["ik-sign"] != sign("secret", "/w", forged.body)
+        assert forged.headers["ik-appid"] == "app"
+    assert all(not forged.headers.get("ik-sign") for forged in unsigned(signed, random.SystemRandom()))

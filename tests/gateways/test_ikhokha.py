@@ -37,8 +37,20 @@ REQUEST = PaymentRequest(
     failure_url="https://127.0.0.1/no",
     cancel_url="https://127.0.0.1/cancel",
 )
-CREATED = {"responseCode": "00", "message": "", "paylinkUrl": f"https://x/{LINK}", "paylinkID": LINK, "externalTransactionID": "order-1"}  # fmt: skip
-STATUS = {"paylinkID": LINK, "status": "PAID", "createdAt": "2025-03-01T12:00:00.000Z", "amount": 49900, "description": ""}  # fmt: skip
+CREATED = {
+    "responseCode": "00",
+    "message": "",
+    "paylinkUrl": f"https://x/{LINK}",
+    "paylinkID": LINK,
+    "externalTransactionID": "order-1",
+}
+STATUS = {
+    "paylinkID": LINK,
+    "status": "PAID",
+    "createdAt": "2025-03-01T12:00:00.000Z",
+    "amount": 49900,
+    "description": "",
+}
 
 Answer = Callable[[web.Request], Any]
 
@@ -90,7 +102,7 @@ def says(value: object, status: int = 200) -> Answer:
     return lambda _: web.Response(body=json.dumps(value).encode(), status=status, content_type="application/json")
 
 
-def raw(body: bytes, status: int = 200, **headers: str) -> Answer:
+def raw(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
     return lambda _: web.Response(body=body, status=status, headers=headers)
 
 
@@ -146,9 +158,9 @@ GARBLED = [
     raw(b"\xff\xfe"),
     raw(b"[" * 100_000),
     raw(b"1" * 5000),
-    raw(b"{}", 302, Location="https://example.com/"),
+    raw(b"{}", 302, {"Location": "https://example.com/"}),
     raw(b"{}", 204),
-    raw(b"junk", **{"Content-Encoding": "gzip"}),
+    raw(b"junk", headers={"Content-Encoding": "gzip"}),
     says([CREATED]),
     says(7),
     says({**CREATED, "paylinkID": 7}),
@@ -213,8 +225,12 @@ async def test_paid_is_the_gateways_own_word(tmp_path: Path, status: str, paid: 
 
 async def test_reading_is_tried_again_while_there_is_no_answer(tmp_path: Path) -> None:
     """A status is asked for as often as the settings say, with their pause, and the first answer counts."""
-    answers = [hangs_up, raw(b"", 503), says(STATUS)]
-    async with peer(tmp_path, lambda r: answers.pop(0)(r), VITE_IKHOKHA_RETRY_DELAY="250") as at:
+    answers = iter([hangs_up, raw(b"", 503), says(STATUS)])
+
+    def in_turn(request: web.Request) -> Any:
+        return next(answers)(request)
+
+    async with peer(tmp_path, in_turn, VITE_IKHOKHA_RETRY_DELAY="250") as at:
         assert (await at.client.status(LINK)).paid
         assert (len(at.asked), at.slept) == (3, [0.25, 0.25])
     async with peer(tmp_path, hangs_up, VITE_IKHOKHA_RETRY_ATTEMPTS="2") as at:
@@ -225,13 +241,17 @@ async def test_reading_is_tried_again_while_there_is_no_answer(tmp_path: Path) -
 
 async def test_the_history_is_signed_without_its_query_and_cut_to_the_time_asked(tmp_path: Path) -> None:
     """A day more is asked for on either side, and only payments of the time asked for are returned."""
-    items = [
-        {**STATUS, "createdAt": text, "externalTransactionID": text}
-        for text in ("2025-03-01T11:59:59.999Z", "2025-03-01T12:00:00.000Z", "2025-03-01T14:30:00+02:00", "2025-03-01T13:00:00")
-    ]  # fmt: skip
+    early, at_noon, with_offset, without = (
+        "2025-03-01T11:59:59.999Z",
+        "2025-03-01T12:00:00.000Z",
+        "2025-03-01T14:30:00+02:00",
+        "2025-03-01T13:00:00",
+    )
+    instants = (early, at_noon, with_offset, without)
+    items = [{**STATUS, "createdAt": instant, "externalTransactionID": instant} for instant in instants]
     async with peer(tmp_path, says(items)) as at:
         found = await at.client.history(DAY, DAY + timedelta(hours=1))
-        assert [p.reference for p in found] == [i["externalTransactionID"] for i in items[1:]]
+        assert [p.reference for p in found] == [at_noon, with_offset, without]
         [(_, path, headers, _)] = at.asked
         assert path == f"{wire.HISTORY_PATH}?startDate=2025-02-28&endDate=2025-03-02"
         assert headers[wire.HEADER_SIGN] == wire.sign(SECRET, wire.HISTORY_PATH)

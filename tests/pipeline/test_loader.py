@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import graphlib
 import json
 import os
 import re
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import Exit, Usage
@@ -199,6 +200,29 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines(tmp_path: Pat
     )
 
 
+_GRAPHS = st.dictionaries(st.sampled_from("abcd"), st.lists(st.sampled_from("abcd"), max_size=3), max_size=4)
+
+
+@settings(FUZZ, max_examples=60)
+@given(_GRAPHS)
+@example({"a": ["b"], "b": ["c", "a"], "c": ["b"]})
+def test_a_circle_of_needs_is_told_and_nothing_else_is_taken_for_one(
+    tmp_path: Path, needs: dict[str, list[str]]
+) -> None:
+    """Steps that wait for each other are refused in the loader, not found by a run that never ends."""
+    steps = "".join(f"    - {{run: [x], name: {name}, needs: {json.dumps(needs.get(name, []))}}}\n" for name in "abcd")
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(TEXT.replace(GATE, GATE + steps, 1))
+    try:
+        tuple(graphlib.TopologicalSorter(needs).static_order())
+    except graphlib.CycleError:
+        with pytest.raises(SpecInvalid, match="found a circle: ") as refused:
+            load(path, NAMES)
+        assert len(refused.value.mistakes) == 1
+    else:
+        load(path, NAMES)
+
+
 def test_an_alias_is_one_mistake_and_its_hole_none(tmp_path: Path) -> None:
     """What could not be read is told of once, not again as a value of the wrong type."""
     told = mistakes(tmp_path, ("ready_within: 20 s", "ready_within: *other"))
@@ -216,6 +240,7 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(tmp_path: Path) -> Non
         ("      VITE_NODE_ENV: [production]", f"      VITE_IKHOKHA_TIMEOUT: [{secret}]"),
         ("      VITE_NODE_ENV: [production]", f"      VITE_NODE_ENV: {secret}"),
         ("      TLS_CERT:", f"      TOKEN: [{secret}]\n      TLS_CERT:"),
+        ("url: https://app", f"url: https://me:{secret}@app"),
     ):
         told = mistakes(tmp_path, (old, new))
         assert secret not in "\n".join(map(str, told))
@@ -305,7 +330,7 @@ _JSON = st.recursive(
 )
 
 
-@FUZZ
+@settings(FUZZ, max_examples=120)
 @given(st.sampled_from(["settings", "release", "contract", "thresholds", "stages", "environments", "service"]), _JSON)
 def test_any_value_in_any_part_is_judged(tmp_path: Path, part: str, value: object) -> None:
     """Whatever stands where a part of the spec belongs is judged, never a crash."""

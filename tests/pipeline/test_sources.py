@@ -168,6 +168,8 @@ async def test_a_missing_file_is_told_with_what_is_missing(tmp_path: Path) -> No
         by_name["VITE_IKHOKHA_API_URL"].remedy == "set VITE_IKHOKHA_API_URL=https://api.ikhokha.com in the environment"
     )
     assert (await resolved(tmp_path, process=good())).mistakes == ()
+    in_sandbox = await resolved(tmp_path, environment="sandbox")
+    assert {mistake.remedy.rpartition(": ")[2] for mistake in in_sandbox.mistakes} == {"./inv sandbox.up"}
 
 
 async def test_an_optional_setting_may_be_missing(tmp_path: Path) -> None:
@@ -192,7 +194,7 @@ async def test_test_mode_in_production_is_refused_in_the_words_of_the_guide(tmp_
         ("VITE_IKHOKHA_API_URL", "https://pay.ikhokha.com", "'https://pay.ikhokha.com'", "https://api.ikhokha.com in"),
         ("VITE_IKHOKHA_API_URL", "https://api.ikhokha.com/", "'https://api.ikhokha.com/'", "https://api.ikhokha.com i"),
         ("VITE_IKHOKHA_API_URL", "http://api.ikhokha.com", "'http://api.ikhokha.com'", "an https address"),
-        ("VITE_IKHOKHA_API_URL", "https://me:hunter22@api.ikhokha.com", "characters, which are not shown", "without cred"),
+        ("VITE_IKHOKHA_API_URL", "https://me:hunter22@api.ikhokha.com", "which are not shown", "without cred"),
         ("VITE_IKHOKHA_API_URL", "https://api.ikhokha.com#x", "which are not shown", "and fragment"),
         ("VITE_IKHOKHA_API_URL", "https://api.ikhokha.com:99999", ":99999'", "an https address"),
         ("VITE_IKHOKHA_API_URL", "https://[::1", "address", "an https address"),

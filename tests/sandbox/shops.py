@@ -23,6 +23,7 @@ from dotenv import dotenv_values
 
 from gateways import ikhokha_wire as wire
 from sandbox import host
+from sandbox.gateway.faults import Faults
 from sandbox.shoppers import GOOD_CARD, filled
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -60,12 +61,10 @@ class SandboxGateway:
     settings: Mapping[str, str]
 
     def faults(self, **members: object) -> None:
-        """Switches these faults on and all others off."""
+        """Switches these faults on and all others off, in one step."""
         headers = {"Authorization": f"Bearer {self.addresses.token.reveal()}"}
         with httpx.Client(base_url=self.addresses.control, headers=headers, trust_env=False) as client:
-            client.delete("/faults").raise_for_status()
-            if members:
-                client.post("/faults", json=members).raise_for_status()
+            client.post("/faults", json=Faults().as_data() | members).raise_for_status()
 
     def payments(self, reference: str) -> list[dict[str, Any]]:
         headers = {"Authorization": f"Bearer {self.addresses.token.reveal()}"}

@@ -214,7 +214,7 @@ def test_a_gateway_that_is_away_costs_no_customer_a_wait(shop: Running, gateway:
 def test_a_slow_gateway_is_answered_for_and_the_payment_settles_later(shop: Running, gateway: SandboxGateway) -> None:
     """A customer is answered within 5 s whatever the gateway does; asking again gives the one link that was made."""
     reference = new_reference()
-    gateway.faults(slow_s=5.5)
+    gateway.faults(slow_s=4.4)
     assert shop.create(reference).status_code == 503
     assert shop.status(reference) == "creating"
     assert eventually(lambda: shop.create(reference).status_code == 200)

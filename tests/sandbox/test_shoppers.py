@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -44,17 +43,16 @@ def test_customers_buy_courses(area: Area) -> None:
 
 
 def test_some_cards_are_declined_when_asked_for(area: Area) -> None:
-    """A share of declined cards shows as failures in the shop's metrics."""
-    with area.running(area.build("declined")) as shop:
+    """A share of the customers has a card that is declined, and is told so."""
+    with area.running(area.build("declined")):
         done = shoppers(area.url, area.gateway, "--declined", "100%", seconds="0.5")
         assert (done.returncode, done.stdout) == (0, "4 shoppers: 0 bought, 4 declined, 0 met errors\n")
-        assert eventually(lambda: shop.metric('payments_total{outcome="failure"}') == 4)
 
 
 def test_customers_of_a_broken_shop_say_so_and_do_not_judge(area: Area) -> None:
     """Customers who met errors are counted, and the exit code stays 0."""
     with area.running(area.build("faulty", fault="error-rate-30")):
-        done = shoppers(area.url, area.gateway, seconds="3")
+        done = shoppers(area.url, area.gateway, "--per-second", "40", seconds="0.6")
     assert done.returncode == 0
     assert "met errors: payment answered 500 x" in done.stdout
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from . import logs
 from .app import Shop, build
 from .config import ARTIFACT, Config, ConfigInvalid, read_config, read_courses
-from .drain import KEEPALIVE_S, Connections, drained, inherited_or_bound, listen, notify
+from .drain import HARD_LIMIT_S, KEEPALIVE_S, Connections, drained, inherited_or_bound, listen, notify
 from .faults import Faults
 from .faults import read as read_faults
 from .gateway import new_client
@@ -88,8 +88,10 @@ async def _until_stopped(
         connections.draining = True
         notify(os.environ, "STOPPING=1")
         logs.info("stopping")
-        if not await drained(runner, connections, time.monotonic):
+        deadline = time.monotonic() + HARD_LIMIT_S
+        if not await drained(runner, connections, time.monotonic, deadline):
             logs.warn("drain.cut_short")
+        await shop.payments.finish(within_s=deadline - time.monotonic())
     finally:
         for task in background:
             task.cancel()

@@ -1,7 +1,8 @@
 """At start: heals what a faulty release before this one may have left behind.
 
 Activations without a paid payment are revoked, doubled ones collapse to one, and whatever is open is asked about at
-once. Each change is logged. While the gateway is away nothing is judged, and the audit is tried again.
+once. Each change is logged. While the gateway is away nothing is judged, and the audit is tried again. The release
+before this one takes requests until it has drained, so the audit is repeated until it must be gone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ MOST_REVOKED = 50
 """More than this is a mistake of ours or the gateway's, not the damage of one release: a person decides."""
 _AT_MOST = 5000
 _ASK_WITHIN_S = 5.0
+_REPEATED_AFTER_S = (5, 40)
 _AGAIN_AFTER_S = (1, 2, 5, 10, 30, 60)
 
 
@@ -29,8 +31,14 @@ class Audit:
         self._now = now
 
     async def run(self) -> None:
-        """Ends once a whole audit was possible."""
+        """Ends after the last of several whole audits."""
         await self._store.run(self._store.ask_soon, self._now() - WINDOW_S, _AT_MOST)
+        await self._whole()
+        for pause_s in _REPEATED_AFTER_S:
+            await asyncio.sleep(pause_s)
+            await self._whole()
+
+    async def _whole(self) -> None:
         attempt = 0
         while not await self._tried(first=attempt == 0):
             await asyncio.sleep(_AGAIN_AFTER_S[min(attempt, len(_AGAIN_AFTER_S) - 1)])

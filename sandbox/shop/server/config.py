@@ -68,9 +68,9 @@ def read_config(env: Mapping[str, str]) -> Config:
         data_dir=Path(reader.text("DATA_DIR")),
         shared_dir=Path(reader.text("SHARED_DIR")),
         gateway_url=reader.https("VITE_IKHOKHA_API_URL"),
-        app_id=reader.text("VITE_IKHOKHA_API_KEY"),
-        api_secret=reader.text("VITE_IKHOKHA_API_SECRET"),
-        webhook_secret=reader.text("VITE_IKHOKHA_WEBHOOK_SECRET"),
+        app_id=reader.key("VITE_IKHOKHA_API_KEY"),
+        api_secret=reader.key("VITE_IKHOKHA_API_SECRET"),
+        webhook_secret=reader.key("VITE_IKHOKHA_WEBHOOK_SECRET"),
         timeout_s=reader.whole("VITE_IKHOKHA_TIMEOUT", 1000, 120_000) / 1000,
         retry_attempts=reader.whole("VITE_IKHOKHA_RETRY_ATTEMPTS", 0, 10),
         retry_delay_s=reader.whole("VITE_IKHOKHA_RETRY_DELAY", 100, 60_000) / 1000,
@@ -109,6 +109,13 @@ class _Reader:
         value = self._env.get(name, "").strip()  # pasted keys carry white space
         if not value:
             self.mistakes.append(f"{name}: not set; set it in the environment of the service's process")
+        return value
+
+    def key(self, name: str) -> str:
+        """A credential. Its value is never part of a mistake."""
+        value = self.text(name)
+        if not (value.isascii() and value.isprintable()):
+            self.mistakes.append(f"{name}: has characters that no credential has; printable ASCII is allowed")
         return value
 
     def one_of(self, name: str, allowed: tuple[str, ...]) -> str:

@@ -73,9 +73,10 @@ async def listen(
     )
 
 
-async def drained(runner: web.AppRunner, connections: Connections, monotonic: Callable[[], float]) -> bool:
-    """Waits until nobody is connected, and for a while nobody was. False: the hard limit came first."""
-    deadline = monotonic() + HARD_LIMIT_S
+async def drained(
+    runner: web.AppRunner, connections: Connections, monotonic: Callable[[], float], deadline: float
+) -> bool:
+    """Waits until nobody is connected, and for a while nobody was. False: `deadline` (monotonic) came first."""
     quiet_since = monotonic()
     while monotonic() < deadline:
         connections.drop_silent()

@@ -23,8 +23,9 @@ import httpx
 from . import ikhokha_wire as wire
 from .config import WEBHOOK_PATH, Config
 
-FAILED_WORDS = frozenset({"FAILED", "FAILURE", "CANCELLED", "DECLINED", "EXPIRED"})
-"""Assumption: the words for a payment that failed are not public; any other word than PAID means: not yet."""
+FAILED_WORDS = frozenset({"FAILED", "FAILURE", "DECLINED"})
+"""Assumption: the words for a payment that failed are not public. Any other word than PAID means: not yet; a
+customer who cancelled may come back, and is no failed payment."""
 
 _LINK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LARGEST_ANSWER = 16_000_000

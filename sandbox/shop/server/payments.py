@@ -103,10 +103,10 @@ class Payments:
         count = await self._store.run(self._store.activations, order.reference)
         return answer(200, {"reference": order.reference, "active": count > 0, "activations": count})
 
-    async def finish(self) -> None:
-        """Waits for the creations that are under way."""
+    async def finish(self, *, within_s: float) -> None:
+        """Waits for the creations that are under way; what is left then is settled by the next release."""
         if self._creating:
-            await asyncio.wait(set(self._creating.values()))
+            await asyncio.wait(set(self._creating.values()), timeout=max(0.0, within_s))
 
     def _judge(self, body: bytes) -> Wanted | web.Response:
         try:

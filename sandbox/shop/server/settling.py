@@ -57,7 +57,8 @@ class Settler:
         except NotFound:
             return Settled.NOT_FOUND
         except GatewayError as error:
-            logs.info("gateway.away", reference=order.reference, found=str(error))
+            if order.checks == 0:  # once for each order: an outage must not fill the log
+                logs.info("gateway.away", reference=order.reference, found=str(error))
             return Settled.AWAY
         if order.paylink_id is None:
             await self._store.run(self._store.linked, order.reference, status.link_id, None, ASK_AGAIN_AFTER_S[0])
@@ -102,10 +103,14 @@ class Settler:
         for reference in await self._store.run(self._store.ripe_failures, FAILURE_COUNTS_AFTER_S):
             self._metrics.payment(reference, "failure")
         due: Sequence[Order] = await self._store.run(self._store.due, _AT_ONCE, _LEASE_S)
-        if due:
-            async with asyncio.TaskGroup() as group:
-                for order in due:
-                    group.create_task(self._ask(order))
+        await asyncio.gather(*(self._asked(order) for order in due))
+
+    async def _asked(self, order: Order) -> None:
+        """One order that cannot be settled holds up no other."""
+        try:
+            await self._ask(order)
+        except Exception:
+            logs.error("payment.unsettled", exc_info=True, reference=order.reference)
 
     async def _ask(self, order: Order) -> None:
         found = await self.settle(order, min(self._config.timeout_s, _ASK_WITHIN_S))

@@ -128,18 +128,19 @@ class Store:
         return order, fresh == 1
 
     def find(self, reference: str) -> Order | None:
-        return self._order("reference", reference)
-
-    def find_link(self, link_id: str) -> Order | None:
-        return self._order("paylink_id", link_id)
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM orders WHERE reference = ?", (reference,)).fetchone()  # noqa: S608 - a constant
+        return _as_order(row) if row else None
 
     def linked(self, reference: str, link_id: str, url: str | None, check_after_s: float) -> None:
         """The gateway made a paylink. A payment that was paid meanwhile stays paid."""
         with self._change():
             self._db.execute(
-                "UPDATE orders SET paylink_id = ?, paylink_url = coalesce(?, paylink_url), next_check_at = ?,"
-                " checks = 0, status = CASE status WHEN 'paid' THEN status ELSE ? END WHERE reference = ?",
-                (link_id, url, self._now() + check_after_s, PENDING, reference),
+                "UPDATE orders SET paylink_id = ?, paylink_url = coalesce(?, paylink_url) WHERE reference = ?",
+                (link_id, url, reference),
+            )
+            self._db.execute(
+                "UPDATE orders SET status = ?, checks = 0, next_check_at = ? WHERE reference = ? AND status != 'paid'",
+                (PENDING, self._now() + check_after_s, reference),
             )
 
     def not_created(self, reference: str, status: str, check_after_s: float | None) -> bool:
@@ -313,10 +314,6 @@ class Store:
         self._db.execute(
             "DELETE FROM activations WHERE paylink_id = ? AND nonce = ?", (activation.paylink_id, activation.nonce)
         )
-
-    def _order(self, column: str, value: str) -> Order | None:
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM orders WHERE {column} = ?", (value,)).fetchone()  # noqa: S608 - both are constants
-        return _as_order(row) if row else None
 
 
 def _as_order(row: tuple[Any, ...]) -> Order:
