@@ -180,7 +180,8 @@ class _Reader(asyncio.Protocol):
 
 
 async def _pipe_into(output: _Output, stack: contextlib.AsyncExitStack) -> BinaryIO:
-    """The writing end of a pipe whose other end feeds `output`. Both are closed with `stack` at the latest."""
+    """The writing end of a pipe whose other end feeds `output`. All three are closed with `stack` at the latest."""
+    stack.callback(output.close)
     reading, writing = (os.fdopen(end, mode, 0) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
     stack.callback(writing.close)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: _Reader(output), reading)

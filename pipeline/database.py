@@ -53,20 +53,24 @@ def open_for_writing(path: Path, schema: Schema, *, wait_s: float) -> sqlite3.Co
     return connection
 
 
-def open_for_reading(path: Path, schema: Schema, *, wait_s: float) -> sqlite3.Connection:
-    """Opens `path` so that nothing can be changed, also while others write. Raises TollgateError."""
+def open_for_reading(path: Path, schema: Schema, *, wait_s: float) -> sqlite3.Connection | None:
+    """Opens `path` so that nothing can be changed, also while others write. Raises TollgateError.
+
+    None when there is nothing yet: no file, or one that a crash left before its tables were made.
+    """
     if not path.exists():
-        raise TollgateError(
-            f"{path}: there is no {schema.what} here", "It is made by the first deploy. Check --env and --spec."
-        )
+        return None
     with explained(path, schema.what, wait_s):
         connection = _connected(path, "ro", wait_s)
         try:
-            _version(connection, path, schema, empty_is_fine=False)
+            made = _version(connection, path, schema) > 0
         except BaseException:
             connection.close()
             raise
-    return connection
+    if made:
+        return connection
+    connection.close()
+    return None
 
 
 @contextlib.contextmanager
@@ -143,12 +147,12 @@ def _write_ahead(connection: sqlite3.Connection, wait_s: float) -> None:
         time.sleep(0.01)
 
 
-def _version(connection: sqlite3.Connection, path: Path, schema: Schema, *, empty_is_fine: bool = True) -> int:
+def _version(connection: sqlite3.Connection, path: Path, schema: Schema) -> int:
     """The version of the tables; 0 when the file is empty. Raises TollgateError when they are not for us."""
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     made_by = connection.execute("PRAGMA application_id").fetchone()[0]
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-    if empty and empty_is_fine:
+    if empty:
         return 0
     if made_by != _MADE_BY:
         raise _not_ours(path, schema.what)

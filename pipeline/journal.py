@@ -209,7 +209,12 @@ class Journal(JournalReader):
     @staticmethod
     def read(path: Path, *, wait_s: float = 5.0) -> JournalReader:
         """Opens the journal at `path` for reading only. Raises TollgateError when there is none."""
-        return JournalReader(path, open_for_reading(path, _SCHEMA, wait_s=wait_s), wait_s)
+        connection = open_for_reading(path, _SCHEMA, wait_s=wait_s)
+        if connection is None:
+            raise TollgateError(
+                f"{path}: there is no journal here", "The first deploy makes it. Check --env and --spec, or deploy."
+            )
+        return JournalReader(path, connection, wait_s)
 
     def append(self, run: str, kind: Kind, data: Mapping[str, Any]) -> Entry:
         """Records an entry, durable on return. Raises TypeError when `data` is not JSON, TollgateError when it cannot.

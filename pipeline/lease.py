@@ -164,10 +164,10 @@ class LeaseInfo:
 
 def held(path: Path, *, clock: Clock | None = None) -> LeaseInfo | None:
     """Who holds the lease in `path`; None when nobody took it or it was given back."""
-    if not path.exists():
+    connection = open_for_reading(path, _SCHEMA, wait_s=_WAIT_S)
+    if connection is None:
         return None
-    reading = contextlib.closing(open_for_reading(path, _SCHEMA, wait_s=_WAIT_S))
-    with reading as connection, explained(path, "lease", _WAIT_S):
+    with contextlib.closing(connection), explained(path, "lease", _WAIT_S):
         return _info(connection, clock or SystemClock())
 
 

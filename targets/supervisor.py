@@ -54,6 +54,8 @@ PROTOCOL = 1
 QUICK_DEATH_S = 10.0
 GIVE_UP_AFTER = 5
 KILL_GRACE_S = 2.0
+GIVEN_UP_WITHOUT_CLIENT = ("start", "rehearse")
+"""An operator's Ctrl-C ends the attempt itself. Orders that only take something away are always finished."""
 LOG_LIMIT_BYTES = 10_000_000
 TAIL_BYTES = 2_000
 TICK_S = 1.0
@@ -482,6 +484,8 @@ class Supervisor:
 
     async def _launch(self, release: str | None) -> Child:
         """A process that has said READY=1 behind the socket. Raises Failed, and then nothing of it is left."""
+        if self._ending:
+            raise Failed("the supervisor is ending")
         config = Config.read(self.area)
         self._serial += 1
         notices = Notices(self.private / f"n{self._serial}")
@@ -802,6 +806,19 @@ async def _housekeeping(supervisor: Supervisor, activity: Path, idle: float) -> 
             return
 
 
+async def while_connected(work: Coroutine[Any, Any, Json], reader: asyncio.StreamReader) -> Json:
+    """Does `work` unless the client goes away before it is done; then it is given up, and Failed is raised."""
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(reader.read(1))
+    await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+    gone.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))
+    if task.cancelled():
+        raise Failed("given up: whoever asked for it went away")
+    return task.result()
+
+
 async def _obey(
     supervisor: Supervisor, activity: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
@@ -811,7 +828,10 @@ async def _obey(
             return
         order = json.loads(await asyncio.wait_for(reader.readline(), 5))
         touch(activity)
-        reply = {"ok": True, **await supervisor.commands[order["command"]](order["argument"])}
+        work = supervisor.commands[order["command"]](order["argument"])
+        if order["command"] in GIVEN_UP_WITHOUT_CLIENT:
+            work = while_connected(work, reader)
+        reply = {"ok": True, **await work}
     except Failed as error:
         reply = {"ok": False, "error": str(error), "tail": error.tail}
     except (OSError, ValueError, KeyError, TypeError, TimeoutError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,7 @@ class TrafficOnHost:
         await self._area.guard()
         started = await self._area.ctl.order("start", release, timeout=self._area.running.ready_within * 2)
         if not started["ok"]:
+            await self._settle()
             raise not_ready(started, remedy)
         await self._point_to(release)
         await self._area.guard()
@@ -48,6 +50,7 @@ class TrafficOnHost:
                 await self._unlink()
             else:
                 await self._point_to(ReleaseId(before))
+            await self._settle()
             raise not_ready(retired, remedy)
 
     async def close(self) -> None:
@@ -94,6 +97,11 @@ class TrafficOnHost:
         new = at.area / ".current.new"
         await self._area.change(layout.make_link(at.release(release), new))
         await self._area.rename(new, at.current)
+
+    async def _settle(self) -> None:
+        """A refused release may have interrupted the start of what served before: waits until that is back."""
+        with contextlib.suppress(TargetError):  # the refusal is what must be told
+            await self._area.ctl.order("settle", timeout=self._area.running.ready_within * 2)
 
     async def _unlink(self) -> None:
         """`current` names nothing: whatever starts the supervisor again, it comes up closed."""

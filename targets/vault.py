@@ -43,7 +43,7 @@ class VaultOnHost:
                 f"release {release}: the kept copy of its settings, {at.kept_settings(release)}, {found}",
                 "Roll back to another verified release, or deploy again.",
             )
-        new = at.release(release) / f".{layout.SETTINGS}.new"
+        new = at.kept / f".{release}.new"  # not in the release's folder, where a left-over would be a changed release
         await area.change(layout.copy_private(at.kept_settings(release), new))
         await area.durable([new])
         await area.rename(new, at.settings(release))

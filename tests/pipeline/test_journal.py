@@ -383,6 +383,10 @@ def test_a_missing_journal_is_explained(path: Path) -> None:
     with pytest.raises(TollgateError, match="there is no journal here"):
         Journal.read(path)
     assert not path.parent.exists()
+    path.parent.mkdir()
+    path.touch()
+    with pytest.raises(TollgateError, match="there is no journal here"):
+        Journal.read(path)
 
 
 def test_a_reader_cannot_write(journal: Journal, path: Path) -> None:

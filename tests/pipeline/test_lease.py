@@ -171,6 +171,8 @@ def test_what_status_shows(path: Path) -> None:
     clock = HandClock()
     assert held(path, clock=clock) is None
     assert not path.exists()
+    path.touch()
+    assert held(path, clock=clock) is None
     lease = take(path, clock)
     info = held(path, clock=clock)
     assert info is not None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from pipeline.contracts import ReleaseId, ReleaseState, SwitchName, SwitchOn
@@ -139,6 +141,15 @@ async def test_service_is_closed_before_its_first_release(area: TestArea) -> Non
     assert await area.target.traffic.live() is None
     await area.live(R1)
     assert await service_address(area.path) == address
+
+
+async def test_closed_page_hears_a_sender_out(area: TestArea) -> None:
+    """A webhook or form sent to a closed service gets its 503 and not a reset, so that the sender repeats it later."""
+    address = await up_local(area.target)
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        answer = await client.post(f"{address}/api/webhooks/ikhokha", content=b"x" * 3_000_000)
+        assert (answer.status_code, answer.headers["Connection"]) == (503, "close")
+        assert (await client.head(address)).content == b""
 
 
 async def test_process_sees_its_settings_and_nothing_of_ours(area: TestArea, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,6 +379,45 @@ async def test_release_that_dies_right_after_it_was_ready_leaves_the_old_one(are
     with pytest.raises(ReleaseNotReady):
         await area.target.traffic.activate(bad)
     assert (await area.ask()).json()["release"] == await area.target.traffic.live() == R2
+
+
+async def test_order_does_not_wait_for_a_dead_release(tmp_path: Path) -> None:
+    """While a dead release is being brought back and does not get ready, another one can take its place at once."""
+    async with stopped_after(tmp_path / "area"):
+        area = await opened(tmp_path / "area", ready_within=600.0)
+        await area.live(R1)
+        await area.stage(R2)
+        settings = area.path / "releases" / R1 / "settings.json"
+        settings.write_text(json.dumps({**json.loads(settings.read_text()), "BEHAVIOUR": "never ready"}))
+        os.kill((await area.status())["serving"][0]["pid"], signal.SIGKILL)
+
+        async def tried_again() -> bool:
+            return bool((await area.status())["starting"])
+
+        await until(tried_again)
+        await area.target.traffic.activate(R2)
+        assert (await area.ask()).json()["release"] == await area.target.traffic.live() == R2
+        assert (await area.status())["starting"] == []
+
+
+async def test_interrupted_switch_leaves_no_candidate(tmp_path: Path) -> None:
+    """When a run is interrupted while a release starts, that release is ended and the old one serves on."""
+    async with stopped_after(tmp_path / "area"):
+        area = await opened(tmp_path / "area", ready_within=600.0)
+        await area.live(R1)
+        switch = asyncio.ensure_future(area.target.traffic.activate(await area.stage(R2, "never ready")))
+
+        async def starting() -> bool:
+            return bool((await area.status())["starting"])
+
+        async def alone() -> bool:
+            status = await area.status()
+            return [len(status[kind]) for kind in ("serving", "starting", "draining")] == [1, 0, 0]
+
+        await until(starting)
+        switch.cancel()
+        await until(alone)
+        assert (await area.ask()).json()["release"] == await area.target.traffic.live() == R1
 
 
 async def test_killed_supervisor_takes_nothing_down(area: TestArea) -> None:

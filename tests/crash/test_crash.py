@@ -1,0 +1,88 @@
+"""SIGKILL before and after every entry of the journal: one command puts the environment right."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.crash import runs
+from tests.crash.conftest import build
+from tests.crash.runs import NEVER, Kill
+
+DEPLOY_ENTRIES = 37
+ROLLBACK_ENTRIES = 17
+FAILING_DEPLOY_ENTRIES = 47
+"""How many entries each run writes; `test_every_entry_is_covered` holds them against real runs."""
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+
+_releases = itertools.count()
+
+
+def kills(first: int, last: int) -> list[Kill]:
+    return [Kill(when, n) for n in range(first, last + 1) for when in ("before", "after")]
+
+
+def with_something_to_go_back_from(folder: Path) -> None:
+    """A newer release is live and verified, so that a plain rollback leaves it."""
+    asyncio.run(runs.make_verified(folder, f"29991231T{next(_releases):09d}Z-test"))
+
+
+def assert_put_right(folder: Path) -> None:
+    assert asyncio.run(runs.broken_invariants(folder)) == []
+
+
+@pytest.mark.parametrize("kill", kills(1, DEPLOY_ENTRIES), ids=str)
+def test_a_deploy_killed_at_any_entry_is_put_right_by_rollback(folder: Path, kill: Kill) -> None:
+    """A deploy killed at any entry ends, after one rollback, in I1 and I2."""
+    build(folder)
+    assert runs.in_a_process(folder, "deploy", kill) == -signal.SIGKILL
+    if runs.unfinished(folder):
+        assert runs.in_a_process(folder, "rollback") == 0
+    assert_put_right(folder)
+
+
+@pytest.mark.parametrize("kill", kills(1, DEPLOY_ENTRIES), ids=str)
+def test_a_deploy_killed_at_any_entry_is_put_right_by_resuming(folder: Path, kill: Kill) -> None:
+    """A deploy killed at any entry ends, after one `deploy --resume`, in I1 and I2."""
+    build(folder)
+    assert runs.in_a_process(folder, "deploy", kill) == -signal.SIGKILL
+    if runs.unfinished(folder):
+        assert runs.in_a_process(folder, "resume") == 0
+    assert_put_right(folder)
+
+
+@pytest.mark.parametrize("kill", kills(1, ROLLBACK_ENTRIES), ids=str)
+def test_a_rollback_killed_at_any_entry_is_put_right_by_rollback(folder: Path, kill: Kill) -> None:
+    """A rollback killed at any entry ends, after one more rollback, in I1 and I2."""
+    with_something_to_go_back_from(folder)
+    assert runs.in_a_process(folder, "rollback", kill) == -signal.SIGKILL
+    if runs.unfinished(folder):
+        assert runs.in_a_process(folder, "rollback") == 0
+    assert_put_right(folder)
+
+
+@pytest.mark.parametrize("kill", kills(FAILING_DEPLOY_ENTRIES - ROLLBACK_ENTRIES, FAILING_DEPLOY_ENTRIES), ids=str)
+def test_the_way_back_of_a_bad_deploy_killed_at_any_entry_is_put_right(folder: Path, kill: Kill) -> None:
+    """A bad deploy killed anywhere on its way back ends, after one rollback, in I1 and I2."""
+    build(folder, "accepts-unsigned-webhook")
+    assert runs.in_a_process(folder, "deploy", kill) == -signal.SIGKILL
+    if runs.unfinished(folder):
+        assert runs.in_a_process(folder, "rollback") == 0
+    assert_put_right(folder)
+
+
+def test_every_entry_is_covered(folder: Path) -> None:
+    """The kills above cover every entry that a deploy, a rollback and a bad deploy write."""
+    build(folder)
+    assert runs.in_a_process(folder, "deploy", NEVER) == 0
+    assert runs.entries_of_last_run(folder) == DEPLOY_ENTRIES
+    assert runs.in_a_process(folder, "rollback", NEVER) == 0
+    assert runs.entries_of_last_run(folder) == ROLLBACK_ENTRIES
+    build(folder, "accepts-unsigned-webhook")
+    assert runs.in_a_process(folder, "deploy", NEVER) == 3
+    assert runs.entries_of_last_run(folder) == FAILING_DEPLOY_ENTRIES
