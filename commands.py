@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -38,16 +39,20 @@ def ended(flags: Flags, verb: Callable[[], Awaitable[Exit]]) -> int:
     except TollgateError as error:
         _say_error(flags, error.exit_code, str(error), error.remedy)
         return int(error.exit_code)
-    except KeyboardInterrupt:
-        _say_error(flags, Exit.INTERRUPTED, "interrupted before anything was changed", "")
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        _say_error(flags, Exit.INTERRUPTED, "interrupted", f"`./inv status --env {flags.env}` shows how it stands.")
         return int(Exit.INTERRUPTED)
     except Exception:
-        log = _keep_traceback()
+        log = _keep_traceback(flags)
         _say_error(flags, Exit.BUG, "this is a bug of Tollgate, not of your service", f"Report it with {log}.")
         return int(Exit.BUG)
 
 
 async def _within(verb: Callable[[], Awaitable[Exit]]) -> Exit:
+    """SIGTERM ends a command as Ctrl-C does; a run, which must clean up, takes the signals over."""
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await verb()
 
 
@@ -63,14 +68,18 @@ def _say_error(flags: Flags, code: Exit, message: str, remedy: str) -> None:
         sys.stderr.write(f"::error title=Tollgate::{escape_data(message)}\n")
 
 
-def _keep_traceback() -> Path:
-    """A traceback without values: frames and the error's type, so that no secret can stand in it."""
-    path = Path(".tollgate") / "bug.log"
-    path.parent.mkdir(exist_ok=True)
+def _keep_traceback(flags: Flags) -> str:
+    """A traceback without values: frames and the error's type, so that no secret can stand in it. Where it lies."""
     kind, _, frames = sys.exc_info()
-    path.touch(mode=0o600)
-    path.write_text("".join(traceback.format_tb(frames)) + f"{getattr(kind, '__name__', kind)}\n", encoding="utf-8")
-    return path.resolve()
+    text = "".join(traceback.format_tb(frames)) + f"{getattr(kind, '__name__', kind)}\n"
+    path = Path(flags.spec).resolve().parent / ".tollgate" / "bug.log"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        return f"what you did; its traceback could not be kept in {path} ({error.strerror})"
+    return str(path)
 
 
 # ---- runs --------------------------------------------------------------------------------------------------
@@ -83,7 +92,7 @@ def deploy(flags: Flags, *, resume: bool, watch: float | None, reason: str = "")
         chosen = wiring.choose(flags.spec, flags.env)
         if not resume:
             return await _run(
-                flags, chosen, lambda session: _deploy(session, chosen, reason), release=True, watch=watch
+                flags, chosen, lambda session: _deploy(session, chosen, reason), changes=True, release=True, watch=watch
             )
         unfinished = _unfinished(chosen)
 
@@ -91,7 +100,7 @@ def deploy(flags: Flags, *, resume: bool, watch: float | None, reason: str = "")
             return await runner.resume(session, _plan(chosen, "deploy"), _owner(session), unfinished)
 
         runner.refuse_resuming(unfinished, _plan(chosen, "deploy"), flags.env)
-        return await _run(flags, chosen, go_on, continues=unfinished, watch=watch)
+        return await _run(flags, chosen, go_on, changes=True, continues=unfinished, watch=watch)
 
     return ended(flags, verb)
 
@@ -128,7 +137,7 @@ def rollback(flags: Flags, *, to: str | None, reason: str, yes: bool) -> int:
                 session, _plan(chosen, "rollback", ("prove",)), _owner(session), to=to, reason=reason
             )
 
-        return await _run(flags, chosen, go_back)
+        return await _run(flags, chosen, go_back, changes=True)
 
     return ended(flags, verb)
 
@@ -212,35 +221,47 @@ async def _run(
         async with wiring.opened(chosen, listeners, **opening) as session:
             try:
                 outcome = await act(session)
-            finally:
-                paths = _write_report(session)
-        _close_run(flags, session, paths)
+            except TollgateError as error:
+                _leave_report(session)
+                clean = session.redactor.text
+                error.args, error.remedy = (clean(str(error)),), clean(error.remedy)
+                raise
+            _tell_run(flags, session, outcome, _leave_report(session))
         return outcome.exit
 
 
-def _write_report(session: Session) -> Any:
-    """The report of whatever is on record of this run; None when nothing is."""
+def _leave_report(session: Session) -> Any:
+    """Writes the report, and the job summary where a workflow asks for one. None when that failed, or nothing is on
+    record: how a run ended does not depend on its report.
+    """
     from pipeline import report
 
-    entries = session.journal.entries(session.recorder.run)
-    if not entries:
+    try:
+        entries = session.journal.entries(session.recorder.run)
+        if not entries:
+            return None
+        built = report.build(entries)
+        paths = report.write(built, session.state / "reports" / session.recorder.run)
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            report.write_job_summary(Path(summary), built)
+    except Exception as error:
+        why = session.redactor.text(f"{type(error).__name__}: {error}")
+        sys.stderr.write(f"the report could not be written: {why}\n  Fix: `./inv report` writes it anew.\n")
         return None
-    return report.write(report.build(entries), session.state / "reports" / session.recorder.run)
+    return paths
 
 
-def _close_run(flags: Flags, session: Session, paths: Any) -> None:
-    from pipeline import report
+def _tell_run(flags: Flags, session: Session, outcome: Outcome, paths: Any) -> None:
     from pipeline.tables import print_json
 
-    if paths is None:
-        return
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        report.write_job_summary(Path(summary), report.build(session.journal.entries(session.recorder.run)))
-    if flags.json:
+    if flags.json and paths is not None:
         import json
 
         print_json(json.loads(paths.json.read_text(encoding="utf-8")))
-    else:
+    elif flags.json:
+        clean = session.redactor.text
+        print_json({"run": outcome.run, "summary": clean(outcome.summary), "exit_code": int(outcome.exit)})
+    elif paths is not None:
         sys.stdout.write(f"Report: {paths.html}\n")
 
 
@@ -401,7 +422,8 @@ def audit(flags: Flags) -> int:
         with wiring.recorded(chosen) as journal:
             if journal is None:
                 raise Refused(f"{flags.env} has no journal yet", f"`./inv deploy --env {flags.env}` begins one.")
-            breaks, entries = journal.verify(), journal.entries()
+            breaks = journal.verify()
+            entries = () if breaks else journal.entries()
         head = entries[-1].hash if entries else ""
         data = {"entries": len(entries), "head": head, "breaks": breaks}
         _print(flags, data, lambda: _print_audit(data))

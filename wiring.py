@@ -111,6 +111,7 @@ async def opened(
     chosen: Chosen,
     listeners: Callable[[Redactor], Sequence[Listener]],
     *,
+    changes: bool = False,
     release: bool = False,
     continues: Open | None = None,
     watch: float | None = None,
@@ -118,6 +119,7 @@ async def opened(
 ) -> AsyncIterator[Session]:
     """Everything a run works with. `release`: the run makes a new one; `continues`: it goes on with an unfinished run.
 
+    `changes`: the run may change the environment, so what carries its releases is brought up, as after a reboot.
     `around` is the journal's: called before and after each entry.
     """
     from pipeline.clock import SystemClock
@@ -130,7 +132,12 @@ async def opened(
     redactor = Redactor([*settings.secrets(), token])
     slot = LeaseSlot()
     target = await open_target(chosen, slot.guard, redactor.text)
-    addresses = await _addresses(chosen, gateway_address or settings.text("VITE_IKHOKHA_API_URL"))
+    carrier = await _service_up(chosen) if changes or chosen.in_sandbox else None
+    addresses = Addresses(
+        service=carrier if carrier and chosen.in_sandbox else chosen.environment.url,
+        gateway=gateway_address or settings.text("VITE_IKHOKHA_API_URL"),
+        ca_file=chosen.root / chosen.environment.ca_file if chosen.environment.ca_file else None,
+    )
     started = clock.now()
     new_release = _release_id(chosen.root, f"{started:%Y%m%dT%H%M%S}{started.microsecond // 1000:03d}Z")
     run = RunInfo(
@@ -238,20 +245,14 @@ async def _settings(chosen: Chosen, gateway_address: str | None) -> Settings:
     )
 
 
-async def _sandbox_service(chosen: Chosen) -> str:
-    """The address of the sandbox's service, which listens from the start; bringing it up needs no lease."""
+async def _service_up(chosen: Chosen) -> str:
+    """What carries the releases is running, with the release it had before; needs no lease. Where it listens."""
     from targets import up_local
 
     async def anyone() -> None:
         return None
 
     return await up_local(await open_target(chosen, anyone))
-
-
-async def _addresses(chosen: Chosen, gateway: str) -> Addresses:
-    ca_file = chosen.root / chosen.environment.ca_file if chosen.environment.ca_file else None
-    service = await _sandbox_service(chosen) if chosen.in_sandbox else chosen.environment.url
-    return Addresses(service, gateway, ca_file)
 
 
 # ---- looking without opening -------------------------------------------------------------------------------
@@ -293,7 +294,7 @@ async def sandbox(chosen: Chosen, do: str) -> Mapping[str, object]:
 
     if do == "up":
         await asyncio.to_thread(host.up, chosen.state, idle_s=IDLE_S)
-        await _sandbox_service(chosen)
+        await _service_up(chosen)
     elif do == "down":
         await stop_local(chosen.area)
         await asyncio.to_thread(host.down, chosen.state)

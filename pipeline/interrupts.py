@@ -40,9 +40,12 @@ class Interrupts:
         if self._stages_over:
             self._tell("putting things back: a signal does not stop this")
             return
+        if self._came:
+            self._tell("stopping already: what runs cleans up first")
+            return
         self._came = True
+        self._tell("interrupted: stopping, then putting back what was changed")
         if self._task is not None:
-            self._tell("interrupted: stopping, then putting back what was changed")
             self._task.cancel()
 
     async def until(self, work: Coroutine[Any, Any, None]) -> BaseException | None:
@@ -53,7 +56,7 @@ class Interrupts:
         try:
             await self._task
         except asyncio.CancelledError:
-            return Interrupted("interrupted by a signal", "Start it again when you are ready.")
+            return _interrupted()
         except Exception as error:
             return error
         finally:
@@ -63,3 +66,13 @@ class Interrupts:
     def stages_over(self) -> None:
         """From here on only the way back runs."""
         self._stages_over = True
+
+    def no_return(self) -> None:
+        """`stages_over`, unless a signal came already: then raises Interrupted, and nothing may be changed."""
+        if self._came:
+            raise _interrupted()
+        self.stages_over()
+
+
+def _interrupted() -> Interrupted:
+    return Interrupted("interrupted by a signal", "Start it again when you are ready.")

@@ -87,7 +87,10 @@ class Plan:
 
     def digest(self) -> str:
         """SHA-256 of what will be done: equal digests mean the same steps in the same order with the same limits."""
-        return hashlib.sha256(json.dumps(self.as_data(), sort_keys=True).encode()).hexdigest()
+        commands = [
+            [list(step.argv), step.shell, step.cwd, step.pass_settings] for stage in self.stages for step in stage.steps
+        ]
+        return hashlib.sha256(json.dumps([self.as_data(), commands], sort_keys=True).encode()).hexdigest()
 
 
 def make(
@@ -101,17 +104,26 @@ def make(
 ) -> Plan:
     """The plan of `verb` in `environment`, which must be one of the spec's. Pure.
 
-    `stages` are those that the verb runs; `offline` leaves out the checks that need the network.
+    `stages` are those that the verb runs; `offline` leaves out the checks that need the network, and what needs them.
     """
     planned = []
     for name in stages:
         steps = [_planned(name, step, checks) for step in spec.steps(name) if _is_for(step, environment)]
-        steps = [step for step in steps if not (offline and step.network)]
+        if offline:
+            steps = _without_network(steps)
         if steps:
             planned.append(PlannedStage(name, tuple(steps)))
     if verb == "deploy":
         planned.append(PlannedStage(FINISH, (_planned(FINISH, ActStep(act="release.verify"), checks),)))
     return Plan(verb, environment, spec.service, tuple(planned))
+
+
+def _without_network(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
+    """The steps that ask no network, without those that need one that does."""
+    left_out = {step.name for step in steps if step.network}
+    while more := {step.name for step in steps if left_out & set(step.needs)} - left_out:
+        left_out |= more
+    return [step for step in steps if step.name not in left_out]
 
 
 def _is_for(step: Step, environment: str) -> bool:

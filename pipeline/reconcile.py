@@ -29,9 +29,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Mismatch:
+    """`lost`: paid once and never activated, which another delivery of its webhook can mend."""
+
     reference: str
     found: str
     expected: str
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def _mismatch(reference: str, links: Sequence[GatewayPayment], seen: Seen) -> Mi
     if len(paid) > 1:
         return Mismatch(reference, f"paid {len(paid)} times at the gateway", "one paid payment for a reference")
     if seen.activations != len(paid):
-        return Mismatch(reference, f"{seen.activations} activations", expected)
+        return Mismatch(reference, f"{seen.activations} activations", expected, lost=seen.activations == 0)
     if paid and seen.amount != paid[0].amount:
         return Mismatch(
             reference, f"{seen.amount} cents at the service", f"{paid[0].amount} cents, as the gateway was paid"
@@ -148,7 +151,7 @@ async def _amount(service: Service, reference: str) -> int | None:
 async def _deliver_again(
     gateway: Gateway, service: Service, payments: Sequence[GatewayPayment], result: Reconciliation
 ) -> tuple[str, ...]:
-    wanting = {mismatch.reference for mismatch in result.mismatches}
+    wanting = {mismatch.reference for mismatch in result.mismatches if mismatch.lost}
     lost = [payment for payment in payments if payment.paid and payment.reference in wanting]
     for payment in lost:
         webhook = gateway.webhook(service.contract.webhook, payment.link_id, payment.reference, "SUCCESS")

@@ -12,7 +12,17 @@ from pipeline.errors import Exit, NothingToRestore, TollgateError
 from pipeline.interrupts import Interrupts
 from pipeline.lease import Owner
 from pipeline.plan import Plan
-from pipeline.run_record import Outcome, finish, holding, last_verified, record_failure, start, supersede, take_back
+from pipeline.run_record import (
+    Outcome,
+    ending_on_record,
+    finish,
+    holding,
+    last_verified,
+    record_failure,
+    start,
+    supersede,
+    take_back,
+)
 from pipeline.session import Session
 from pipeline.standing import Open, open_runs
 from pipeline.wayback import Armed, Way
@@ -53,13 +63,13 @@ async def choose(session: Session, to: str | None) -> Choice:
         bad = changed.release if changed.release != goal else None
         armed = await _aimed(session, goal, changed.armed) if to else changed.armed
         return Choice(live, goal, why, armed, unfinished, bad, changed.started)
-    goal = ReleaseId(to) if to else last_verified(releases, but=live)
+    goal = ReleaseId(to) if to else _verified_before(releases, live)
     if goal is None:
         raise NothingToRestore(
             f"{session.environment} has no verified release but the live one ({live or 'none'})",
             "`./inv status` shows all releases; a first `./inv deploy` makes one.",
         )
-    why = "--to names it" if to else "the last verified release before the live one"
+    why = "--to names it" if to else "the last verified release but the live one"
     armed = await _aimed(session, goal, ())
     return Choice(
         live, goal, why, armed, unfinished, live if live != goal else None, _live_since(releases, live, session)
@@ -69,19 +79,20 @@ async def choose(session: Session, to: str | None) -> Choice:
 async def rollback(session: Session, plan: Plan, owner: Owner, *, to: str | None, reason: str) -> Outcome:
     """Goes back to a verified release: what an unfinished run had armed, the one named, or the last before the live.
 
-    Raises LeaseHeld or NothingToRestore before anything is on record.
+    Raises LeaseHeld, NothingToRestore or Interrupted before anything is on record.
     """
     with Interrupts(lambda line: session.recorder.show("way back", "signal", line)) as interrupts:
         async with holding(session, owner) as lease:
             choice = await choose(session, to)
             begun = session.world.clock.monotonic()
-            start(session, plan, session.phase(release=choice.release), lease, reason=reason)
-            interrupts.stages_over()
-            try:
-                return await _roll_back(session, plan, choice, reason, begun)
-            except TollgateError as error:
-                message, remedy = record_failure(session, error)
-                return finish(session, Exit.PERSON_NEEDED, message, remedy, begun)
+            interrupts.no_return()
+            with ending_on_record(session):
+                start(session, plan, session.phase(release=choice.release), lease, reason=reason)
+                try:
+                    return await _roll_back(session, plan, choice, reason, begun)
+                except TollgateError as error:
+                    message, remedy = record_failure(session, error)
+                    return finish(session, Exit.PERSON_NEEDED, message, remedy, begun)
 
 
 async def _roll_back(session: Session, plan: Plan, choice: Choice, reason: str, begun: float) -> Outcome:
@@ -96,7 +107,7 @@ async def _roll_back(session: Session, plan: Plan, choice: Choice, reason: str, 
         why=reason or "rollback asked for",
         release=choice.release,
         armed=choice.armed,
-        of_run=choice.unfinished[0].run if choice.unfinished else session.world.run.id,
+        of_run=next((one.run for one in choice.unfinished if one.changed), session.world.run.id),
         bad=choice.bad,
         since=choice.since,
     )
@@ -108,6 +119,12 @@ async def _discard_left(session: Session, release: ReleaseId, why: str) -> None:
     known = {one.id: one.state for one in await session.world.target.releases.all()}
     if known.get(release) in (ReleaseState.BUILDING, ReleaseState.STAGED):
         await mark(session.world, session.recorder.record, release, ReleaseState.BAD, why)
+
+
+def _verified_before(releases: Sequence[ReleaseRecord], live: ReleaseId | None) -> ReleaseId | None:
+    """The last verified release before the live one, else the last of all others. `releases` are newest first."""
+    at = next((index for index, one in enumerate(releases) if one.id == live), -1)
+    return last_verified(releases[at + 1 :], but=live) or last_verified(releases, but=live)
 
 
 async def _live_or_unclear(session: Session) -> ReleaseId | None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from pipeline.contracts import ReleaseId, ReleaseRecord, ReleaseState, World
-from pipeline.errors import Exit, LeaseLost, TollgateError
+from pipeline.errors import Exit, LeaseLost, PersonNeeded, TollgateError
 from pipeline.events import Kind
 from pipeline.lease import Lease, Owner
 from pipeline.plan import Plan
 from pipeline.session import Session
 from pipeline.stages import StepFailed, traceback_file, write_traceback
 from pipeline.standing import Open
-from pipeline.wayback import Way, go_back
+from pipeline.wayback import End, Way, go_back
 
 _OUTCOMES = {
     Exit.DONE: "done",
@@ -46,6 +46,20 @@ async def holding(session: Session, owner: Owner) -> AsyncIterator[Lease]:
             yield lease
     finally:
         lease.release()
+
+
+@contextmanager
+def ending_on_record(session: Session, first: BaseException | None = None) -> Iterator[None]:
+    """A run that cannot record how it ends needs a person, whatever it changed. `first` is the error before that."""
+    try:
+        yield
+    except LeaseLost:
+        raise
+    except TollgateError as error:
+        raise PersonNeeded(
+            f"{first}; then {error}" if first else str(error),
+            f"{error.remedy} Then `./inv rollback --env {session.environment}`; `./inv status` shows how it stands.",
+        ) from error
 
 
 def start(session: Session, plan: Plan, world: World, lease: Lease | None, *, reason: str, resumes: str = "") -> None:
@@ -121,14 +135,15 @@ async def take_back(
     """The way back on record: `restored` when it is confirmed, else a person is needed."""
     goal = way.release or "closed, as before"
     try:
-        confirmed = await go_back(session, plan, way)
+        end = await go_back(session, plan, way)
     except LeaseLost as lost:
         return finish(session, Exit.PERSON_NEEDED, f"{restored.summary}; {lost}", lost.remedy, begun)
-    if confirmed:
+    if end is End.REOPENED:
         supersede(session, supersedes)
         summary = f"{restored.summary}; restored and confirmed: {goal}"
         return finish(session, restored.exit, summary, restored.remedy, begun)
-    summary = f"{restored.summary}; {session.environment} is closed: the way back to {goal} could not be confirmed"
+    is_closed = "is closed" if end is End.CLOSED else "IS NOT CLOSED AND MUST BE, BY HAND"
+    summary = f"{restored.summary}; {session.environment} {is_closed}: the way back to {goal} could not be confirmed"
     return finish(session, Exit.PERSON_NEEDED, summary, restored.remedy, begun)
 
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from pipeline.acts import mark
 from pipeline.contracts import ReleaseRecord, ReleaseState, World
-from pipeline.errors import Exit, LeaseLost, PersonNeeded, Refused, TollgateError
+from pipeline.errors import Exit, LeaseLost, PersonNeeded, Refused, TollgateError, Usage
 from pipeline.events import Kind
 from pipeline.interrupts import Interrupts
 from pipeline.lease import Owner
 from pipeline.plan import Plan
 from pipeline.run_record import (
     Outcome,
+    ending_on_record,
     exit_unchanged,
     finish,
     holding,
@@ -31,8 +32,9 @@ from pipeline.wayback import Way, let_proofs_pass
 async def deploy(session: Session, plan: Plan, owner: Owner, *, reason: str = "") -> Outcome:
     """Takes the lease, runs every stage, and takes it all back when one fails after the first change.
 
-    Raises LeaseHeld, PersonNeeded (an unfinished run) or Refused before anything is on record.
+    Raises LeaseHeld, PersonNeeded (an unfinished run), Usage or Refused before anything is on record.
     """
+    _refuse_unjudged(plan)
     with _interrupts(session) as interrupts:
         async with holding(session, owner) as lease:
             unchanged = _refuse_unfinished(open_runs(session.journal.entries()), session.environment)
@@ -71,10 +73,11 @@ async def _deploy(session: Session, plan: Plan, world: World, done: Done, interr
 
     failure = await interrupts.until(stages())
     await world.facts.stop()
-    if failure is None:
+    with ending_on_record(session, failure):
+        if failure is not None:
+            return await _after_failure(session, plan, world, failure, begun)
         summary = f"{world.run.release} is live and verified in {session.environment}"
         return finish(session, Exit.DONE, summary, "", begun)
-    return await _after_failure(session, plan, world, failure, begun)
 
 
 async def _after_failure(session: Session, plan: Plan, world: World, failure: BaseException, begun: float) -> Outcome:
@@ -111,6 +114,16 @@ def refuse_resuming(unfinished: Open, plan: Plan, environment: str) -> None:
         )
 
 
+def _refuse_unjudged(plan: Plan) -> None:
+    """Nothing measured is not a pass: a deploy has a gate and a proof, in this environment."""
+    for stage in ("gates", "prove"):
+        if not any(step.kind == "check" for step in plan.stage(stage).steps):
+            raise Usage(
+                f"pipeline.yaml: stages.{stage} has no check for {plan.environment}, so nothing would be judged there",
+                f"Add {plan.environment} to `only` of a check of that stage, or a check of its own.",
+            )
+
+
 def _refuse_unfinished(unfinished: Sequence[Open], environment: str) -> Sequence[Open]:
     """Runs that changed nothing are set aside; one that did must be put right first."""
     for one in unfinished:
@@ -144,7 +157,7 @@ async def _discard(session: Session, world: World, why: str) -> None:
             await mark(world, session.recorder.record, release, ReleaseState.BAD, why)
         except LeaseLost:
             raise
-        except TollgateError as error:
+        except Exception as error:  # the run ends as its first error says
             session.recorder.show("finish", "discard", f"could not mark {release} bad: {error}")
 
 

@@ -36,12 +36,15 @@ class Recorder:
         self._tell(Output(stage, step, self._redactor.text(line)))
 
     def _tell(self, event: Entry | Output) -> None:
+        lost: list[Output] = []
         for listener in list(self._listeners):
             try:
                 listener(event)
             except Exception as error:  # showing a run never decides it
                 self._listeners.remove(listener)
-                self._tell(Output("", "", f"output lost: {type(error).__name__}: {error}"))
+                lost.append(Output("", "", self._redactor.text(f"output lost: {type(error).__name__}: {error}")))
+        for output in lost:
+            self._tell(output)
 
 
 class LeaseSlot:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,7 +31,6 @@ class Done:
     """What of a plan is finished already: a resumed run does not do it again."""
 
     steps: frozenset[tuple[str, str]] = frozenset()
-    armed: frozenset[str] = frozenset()
 
 
 async def run_stage(
@@ -67,9 +65,9 @@ async def _run_steps(
     done: Done,
     findings: list[tuple[PlannedStep, Finding]],
     to_the_end: bool,
-) -> list[TollgateError]:
-    """Returns the failures in the order they happened."""
-    failures: list[TollgateError] = []
+) -> list[Exception]:
+    """Returns the failures, bugs of ours among them, in the order they happened."""
+    failures: list[Exception] = []
     running: dict[str, asyncio.Task[bool]] = {}
 
     async def one(step: PlannedStep) -> bool:
@@ -78,10 +76,10 @@ async def _run_steps(
         if (step.stage, step.name) in done.steps:
             return True
         try:
-            finding = await _attempts(session, world, step, done)
-        except TollgateError as error:
+            finding = await _attempts(session, world, step)
+        except Exception as error:
             failures.append(error)
-            if not to_the_end:
+            if not to_the_end and len(failures) == 1:
                 _cancel_others(running, step)
             return False
         if finding is not None:
@@ -90,16 +88,7 @@ async def _run_steps(
 
     for step in _needed_first(stage.steps):
         running[step.name] = asyncio.create_task(one(step), name=f"{stage.name} {step.name}")
-    try:
-        results = await asyncio.gather(*running.values(), return_exceptions=True)
-    except asyncio.CancelledError:
-        for task in running.values():
-            task.cancel()
-        await asyncio.gather(*running.values(), return_exceptions=True)
-        raise
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
+    await asyncio.gather(*running.values(), return_exceptions=True)  # cancelled, it cancels them and waits for them
     return failures
 
 
@@ -123,28 +112,29 @@ def _cancel_others(running: dict[str, asyncio.Task[bool]], step: PlannedStep) ->
             task.cancel()
 
 
-async def _attempts(session: Session, world: World, step: PlannedStep, done: Done) -> Finding | None:
-    """Tries a step as often as it declares. Returns the finding of a check. Raises StepFailed."""
+async def _attempts(session: Session, world: World, step: PlannedStep) -> Finding | None:
+    """Tries a step as often as it declares, after a failure with facts of its own. Returns the finding of a check."""
     for attempt in range(1, step.retries + 2):
-        last = attempt == step.retries + 1
-        if attempt > 1:
-            world = replace(world, facts=Facts())
+        seen = world if attempt == 1 else replace(world, facts=Facts())
         try:
-            return await _attempt(session, world, step, done, attempt)
+            return await _attempt(session, seen, step, attempt)
         except StepFailed:
-            if last:
+            if attempt > step.retries:
                 raise
+        finally:
+            if attempt > 1:
+                await seen.facts.stop()
     raise RuntimeError("a step without an attempt")
 
 
-async def _attempt(session: Session, world: World, step: PlannedStep, done: Done, attempt: int) -> Finding | None:
+async def _attempt(session: Session, world: World, step: PlannedStep, attempt: int) -> Finding | None:
     record = session.recorder.record
     begun = world.clock.monotonic()
     record(Kind.STEP_STARTED, stage=step.stage, step=step.name, does=step.does, limit_s=step.limit, attempt=attempt)
     outcome, error, remedy = "failed", "", ""
     try:
         async with asyncio.timeout(step.limit):
-            finding = await _perform(session, world, step, done)
+            finding = await _perform(session, world, step)
         outcome = _outcome(step, finding)
         return finding
     except TimeoutError:
@@ -160,6 +150,9 @@ async def _attempt(session: Session, world: World, step: PlannedStep, done: Done
     except TollgateError as failure:
         error, remedy = str(failure), failure.remedy
         raise StepFailed(step, f"{step.name}: {error}", remedy) from failure
+    except Exception as bug:
+        error = f"a bug of Tollgate: {type(bug).__name__}: {bug}"
+        raise
     finally:
         record(
             Kind.STEP_FINISHED,
@@ -181,16 +174,14 @@ def _outcome(step: PlannedStep, finding: Finding | None) -> str:
     return "skipped" if finding.verdict is Verdict.SKIPPED else "done"
 
 
-async def _perform(session: Session, world: World, step: PlannedStep, done: Done) -> Finding | None:
+async def _perform(session: Session, world: World, step: PlannedStep) -> Finding | None:
     match step.kind:
         case "check":
-            finding = await judge(session, world, step)
-            record_finding(session, step, finding)
-            return finding
+            return await judge(session, world, step)
         case "run":
             await _run_command(session, world, step)
         case "act":
-            await _arm(session, world, step, done)
+            await _arm(session, world, step)
             await session.slot.guard()
             summary = await ACTS[step.plugin].perform(world, session.recorder.record)
             session.recorder.show(step.stage, step.name, summary)
@@ -198,7 +189,20 @@ async def _perform(session: Session, world: World, step: PlannedStep, done: Done
 
 
 async def judge(session: Session, world: World, step: PlannedStep) -> Finding:
-    """Gathers and judges one check. Whatever goes wrong inside it is a finding ERROR, which blocks."""
+    """Gathers and judges one check; its finding is on record. Whatever goes wrong inside it is an ERROR, which blocks.
+
+    A judgement that is no finding, or holds what the journal cannot, has gone wrong as well.
+    """
+    finding = await _judged(session, world, step)
+    try:
+        _record_finding(session, step, finding)
+    except (AttributeError, TypeError, ValueError) as error:
+        finding = _crashed(session, error)
+        _record_finding(session, step, finding)
+    return finding
+
+
+async def _judged(session: Session, world: World, step: PlannedStep) -> Finding:
     check = session.catalogue.checks[step.plugin]
     try:
         fact = await check.gather(world, step.params)
@@ -210,15 +214,19 @@ async def judge(session: Session, world: World, step: PlannedStep) -> Finding:
     except TimeoutError as error:
         return Finding(Verdict.ERROR, f"a time limit inside the check ran out: {error}", "Look at the service's log.")
     except Exception as error:
-        write_traceback(session, error)
-        return Finding(
-            Verdict.ERROR,
-            f"the check crashed: {type(error).__name__}: {error}",
-            f"This is a bug in the check; the traceback is in {traceback_file(session)}.",
-        )
+        return _crashed(session, error)
 
 
-def record_finding(session: Session, step: PlannedStep, finding: Finding) -> None:
+def _crashed(session: Session, error: Exception) -> Finding:
+    write_traceback(session, error)
+    return Finding(
+        Verdict.ERROR,
+        f"the check crashed: {type(error).__name__}: {error}",
+        f"This is a bug in the check; the traceback is in {traceback_file(session)}.",
+    )
+
+
+def _record_finding(session: Session, step: PlannedStep, finding: Finding) -> None:
     session.recorder.record(
         Kind.FINDING,
         stage=step.stage,
@@ -253,27 +261,32 @@ async def _run_command(session: Session, world: World, step: PlannedStep) -> Non
         )
 
 
-async def _arm(session: Session, world: World, step: PlannedStep, done: Done) -> None:
+async def _arm(session: Session, world: World, step: PlannedStep) -> None:
     """Captures every checkpoint of a step, durable, before the step changes anything.
 
     The doors (payments, maintenance) are always among them: the way back closes them, so it must know how they stood.
+    A run captures each only once: what a second attempt, or a later step, would see is its own work. Nothing is armed
+    unless all could be captured: a run that armed something is one that must be taken back.
     """
     if not step.checkpoints:
         return
     table = session.catalogue.checkpoints
     doors = (name for name, checkpoint in table.items() if checkpoint.reopens)
     context = RestoreContext(world.target, world.clock, session.who, f"run {world.run.id}")
-    for name in dict.fromkeys((*step.checkpoints, *doors)):
-        if name in done.armed:
-            continue
-        captured = await table[name].capture(context)
+    armed = _armed(session)
+    wanted = [name for name in dict.fromkeys((*step.checkpoints, *doors)) if name not in armed]
+    captured = {name: dict(await table[name].capture(context)) for name in wanted}
+    armed = _armed(session)  # another step may have been quicker
+    for name in (name for name in wanted if name not in armed):
         session.recorder.record(
-            Kind.CHECKPOINT_ARMED, stage=step.stage, step=step.name, name=name, captured=dict(captured)
+            Kind.CHECKPOINT_ARMED, stage=step.stage, step=step.name, name=name, captured=captured[name]
         )
 
 
-def all_done(stage: PlannedStage, done: Collection[tuple[str, str]]) -> bool:
-    return all((stage.name, step.name) in done for step in stage.steps)
+def _armed(session: Session) -> frozenset[str]:
+    """The checkpoints this run has on record, those of before it was resumed among them."""
+    entries = session.journal.entries(session.recorder.run)
+    return frozenset(entry.data["name"] for entry in entries if entry.kind is Kind.CHECKPOINT_ARMED)
 
 
 def traceback_file(session: Session) -> Path:

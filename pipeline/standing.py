@@ -20,7 +20,7 @@ CHANGING = ("deploy", "rollback")
 class Open:
     """A run that changed the environment and did not end in a known good state: killed, or closed for a person.
 
-    `resumable` when it was killed before its way back began.
+    `resumable` when it was killed before its way back began, by itself or by a `rollback` of it.
     """
 
     run: str
@@ -50,17 +50,20 @@ def open_runs(entries: Sequence[Entry]) -> list[Open]:
     """Newest first. `entries` are those of the whole journal, in order."""
     by_run: dict[str, list[Entry]] = {}
     settled: set[str] = set()
+    taken_back: set[str] = set()
     for entry in entries:
         by_run.setdefault(entry.run, []).append(entry)
         if entry.kind is Kind.RUN_SUPERSEDED:
             settled.add(str(entry.data["of_run"]))
+        elif entry.kind is Kind.WAYBACK_STARTED:
+            taken_back.add(str(entry.data["of_run"]))
         elif entry.kind is Kind.RUN_FINISHED and entry.data["outcome"] != "person needed":
             settled.add(entry.run)
-    found = [_open(run, by_run[run]) for run in by_run if run not in settled]
+    found = [_open(run, by_run[run], run in taken_back) for run in by_run if run not in settled]
     return [one for one in reversed(found) if one is not None]
 
 
-def _open(run: str, entries: Sequence[Entry]) -> Open | None:
+def _open(run: str, entries: Sequence[Entry], going_back: bool) -> Open | None:
     first = entries[0]
     if first.kind is not Kind.RUN_STARTED or first.data["verb"] not in CHANGING:
         return None
@@ -84,8 +87,8 @@ def _open(run: str, entries: Sequence[Entry]) -> Open | None:
         plan_digest=first.data["plan_digest"],
         armed=armed,
         armed_release=release_in(armed),
-        done=Done(finished, frozenset(one.name for one in armed)),
-        going_back=back is not None,
+        done=Done(finished),
+        going_back=going_back or back is not None,
         closed=any(entry.kind is Kind.CLOSED for entry in entries),
         stands_at=_described(entries[-1]),
     )

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
 
 from pipeline.contracts import (
     Captured,
@@ -23,12 +24,12 @@ from pipeline.contracts import (
     SwitchOn,
     World,
 )
-from pipeline.errors import LeaseLost, ServiceError, TollgateError
+from pipeline.errors import LeaseLost, TollgateError
 from pipeline.events import Kind
 from pipeline.plan import Plan, PlannedStep
 from pipeline.reconcile import reconcile
 from pipeline.session import Session
-from pipeline.stages import judge, record_finding
+from pipeline.stages import judge, write_traceback
 
 RESTORE_LIMIT = 90.0
 """Seconds a single checkpoint may take to be restored and confirmed."""
@@ -61,13 +62,24 @@ class Way:
     """Payments made since then are reconciled."""
 
 
-async def go_back(session: Session, plan: Plan, way: Way) -> bool:
-    """True: restored, confirmed, proven, reopened. False: closed, and what a person must do is on record.
+class End(Enum):
+    """How a way back ended: restored, confirmed, proven and open again; closed for a person; or not even closed."""
 
-    Raises LeaseLost when another run owns the environment; then nothing more is changed here.
+    REOPENED = "reopened"
+    CLOSED = "closed"
+    NOT_CLOSED = "not closed"
+
+
+async def go_back(session: Session, plan: Plan, way: Way) -> End:
+    """Puts back what was captured; where that cannot be confirmed, closes and records what a person must do.
+
+    Raises LeaseLost when another run owns the environment, TollgateError when the journal cannot be written: then
+    nothing more is changed here.
     """
     record, clock = session.recorder.record, session.world.clock
     begun = clock.monotonic()
+    context = RestoreContext(session.world.target, clock, session.who, way.why)
+    way = replace(way, armed=await _with_every_door(session, context, way.armed))
     record(
         Kind.WAYBACK_STARTED,
         why=way.why,
@@ -77,30 +89,58 @@ async def go_back(session: Session, plan: Plan, way: Way) -> bool:
         bad=way.bad,
         since=way.since.isoformat(),
     )
-    context = RestoreContext(session.world.target, clock, session.who, way.why)
     problems: list[str] = []
     await _tried(problems, "closing payments", _close_payments(session, way))
     if way.bad is not None and way.bad != way.release:
         await _tried(problems, f"marking {way.bad} bad", _mark_bad(session, way.bad, way.why))
-    shut, doors = _split(session.catalogue.checkpoints, way.armed)
+    try:
+        problems += await _put_back(session, plan, way, context, sound=not problems)
+    except TollgateError:
+        raise
+    except Exception as bug:
+        write_traceback(session, bug)
+        problems.append(f"a bug of Tollgate: {_told(bug)}")
+    if problems:
+        return await _stay_closed(session, way, problems)
+    record(Kind.REOPENED, release=way.release, took_s=round(clock.monotonic() - begun, 3))
+    return End.REOPENED
+
+
+async def _put_back(session: Session, plan: Plan, way: Way, context: RestoreContext, *, sound: bool) -> list[str]:
+    """Tries every checkpoint that keeps the door shut, then proves, then opens. Returns what went wrong.
+
+    `sound`: nothing went wrong before; else everything is tried and nothing is opened.
+    """
+    shut, doors, problems = _split(session.catalogue.checkpoints, way.armed)
     for armed in reversed(shut):
         problems += await _restore(session, context, armed)
-    if not problems and way.release is not None:
+    if sound and not problems and way.release is not None:
         problems += await _prove_and_reconcile(session, plan, way, way.release)
-    if not problems:
+    if sound and not problems:
         for armed in reversed(doors):
             problems += await _restore(session, context, armed)
-    if problems:
-        await _stay_closed(session, way, problems)
-        return False
-    record(Kind.REOPENED, release=way.release, took_s=round(clock.monotonic() - begun, 3))
-    return True
+    return problems
 
 
-def _split(table: Mapping[str, Checkpoint], armed: Sequence[Armed]) -> tuple[tuple[Armed, ...], tuple[Armed, ...]]:
-    """What is restored first, and the doors that are opened last."""
-    shut = tuple(one for one in armed if not table[one.name].reopens)
-    return shut, tuple(one for one in armed if table[one.name].reopens)
+async def _with_every_door(session: Session, context: RestoreContext, armed: Sequence[Armed]) -> tuple[Armed, ...]:
+    """A run killed while it armed has not closed a door yet: what it missed is captured as it stands."""
+    known = {one.name for one in armed}
+    missing = [
+        Armed(name, await checkpoint.capture(context))
+        for name, checkpoint in session.catalogue.checkpoints.items()
+        if checkpoint.reopens and name not in known
+    ]
+    return (*armed, *missing)
+
+
+def _split(table: Mapping[str, Checkpoint], armed: Sequence[Armed]) -> tuple[list[Armed], list[Armed], list[str]]:
+    """What is restored first, the doors that are opened last, and what this Tollgate cannot restore."""
+    known = [one for one in armed if one.name in table]
+    return (
+        [one for one in known if not table[one.name].reopens],
+        [one for one in known if table[one.name].reopens],
+        [f"checkpoint {one.name}: this Tollgate has no such kind" for one in armed if one.name not in table],
+    )
 
 
 async def _tried(problems: list[str], what: str, work: object) -> None:
@@ -211,7 +251,6 @@ async def _proof(session: Session, world: World, step: PlannedStep) -> str:
             finding = await judge(session, world, step)
     except TimeoutError:
         return f"{step.name}: not done within its limit of {step.limit:g} s"
-    record_finding(session, step, finding)
     return "" if finding.verdict.promotes else f"{step.name}: {finding.verdict}: {finding.reason}"
 
 
@@ -236,7 +275,7 @@ async def _reconcile(session: Session, world: World, way: Way) -> list[str]:
     return [f"payment {one.reference}: {one.found}, expected {one.expected}" for one in result.mismatches]
 
 
-async def _stay_closed(session: Session, way: Way, problems: Sequence[str]) -> None:
+async def _stay_closed(session: Session, way: Way, problems: Sequence[str]) -> End:
     """Maintenance on; if the service does not honour it, the target itself answers. A person is told what to do."""
     why = "; ".join(problems)
     manual = _manual(session, way, problems)
@@ -246,9 +285,14 @@ async def _stay_closed(session: Session, way: Way, problems: Sequence[str]) -> N
     await _tried(failures, "maintenance switch", switch)
     if failures or not await _answers_closed(session):
         session.recorder.record(Kind.CLOSED, why=why, how="the target answers 503 itself", manual=manual)
-        await _tried(failures, "closing the target", session.world.target.traffic.close())
-    for failure in failures:
-        session.recorder.show("way back", "close", f"NOT CLOSED: {failure}")
+        closing: list[str] = []
+        await _tried(closing, "closing the target", session.world.target.traffic.close())
+        if closing:
+            at_once = f"{session.environment} is NOT closed. Close it by hand at once, in the proxy in front of it."
+            how = f"not closed: {'; '.join([*failures, *closing])}"
+            session.recorder.record(Kind.CLOSED, why=why, how=how, manual=[at_once, *manual[1:]])
+            return End.NOT_CLOSED
+    return End.CLOSED
 
 
 async def _answers_closed(session: Session) -> bool:
@@ -257,8 +301,8 @@ async def _answers_closed(session: Session) -> bool:
         try:
             if (await session.world.service.request("GET", "/", timeout=5.0)).status == 503:
                 return True
-        except ServiceError:
-            return False
+        except Exception:
+            return False  # whatever visitors see, it is not known to be a closed door
         await session.world.clock.sleep(0.2)
     return False
 

@@ -54,6 +54,8 @@ PROTOCOL = 1
 QUICK_DEATH_S = 10.0
 GIVE_UP_AFTER = 5
 KILL_GRACE_S = 2.0
+PRIVATE = "tollgate-"
+"""How the folder of the control socket begins, in the folder for temporary files."""
 GIVEN_UP_WITHOUT_CLIENT = ("start", "rehearse")
 """An operator's Ctrl-C ends the attempt itself. Orders that only take something away are always finished."""
 LOG_LIMIT_BYTES = 10_000_000
@@ -716,7 +718,10 @@ async def serve(area: Area, host: str, port: int, activity: Path, idle: float) -
     before = read_json(area.state)
     orphans = [(pid, start) for pid, start in before.get("children", []) if start and process_start(pid) == start]
     listening = listen(host, port, before.get("port", 0), shared=bool(orphans))
-    private = Path(tempfile.mkdtemp(prefix="tollgate-", dir=short_folder()))
+    left = Path(before.get("control", "")).parent
+    if left.name.startswith(PRIVATE):  # there when it was killed: its sockets answer nobody any more
+        shutil.rmtree(left, ignore_errors=True)
+    private = Path(tempfile.mkdtemp(prefix=PRIVATE, dir=short_folder()))
     supervisor = Supervisor(area, listening, private)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -738,7 +743,8 @@ async def serve(area: Area, host: str, port: int, activity: Path, idle: float) -
     finally:
         listening.close()
         shutil.rmtree(private, ignore_errors=True)
-        write_private(area.state, {**read_json(area.state), "pid": 0, "children": []})
+        with contextlib.suppress(OSError):  # the whole area may have been removed
+            write_private(area.state, {**read_json(area.state), "pid": 0, "children": []})
         note("supervisor ended")
 
 

@@ -35,31 +35,21 @@ class TrafficOnHost:
     async def activate(self, release: ReleaseId) -> None:
         await self._judge(release)
         before = (await self._area.up())["link"]
-        remedy = f"Read {self._area.at.log(release)}; what served before still serves."
-
-        await self._area.guard()
-        started = await self._area.ctl.order("start", release, timeout=self._area.running.ready_within * 2)
-        if not started["ok"]:
-            await self._settle()
-            raise not_ready(started, remedy)
-        await self._point_to(release)
-        await self._area.guard()
-        retired = await self._area.ctl.order("retire", release, timeout=self._area.running.drain_within * 2)
-        if not retired["ok"]:  # it died after it was ready: what served before still does, and is named again
-            if before is None:
-                await self._unlink()
-            else:
-                await self._point_to(ReleaseId(before))
-            await self._settle()
-            raise not_ready(retired, remedy)
+        done = await self._start(release)
+        if done["ok"]:
+            await self._point_to(release)
+            done = await self._retire_others(release)
+        if not done["ok"]:
+            await self._put_back(None if before is None else ReleaseId(before))
+            raise not_ready(
+                done, f"Read {self._area.at.log(release)}. What served before does so still; `./inv status` shows it."
+            )
 
     async def close(self) -> None:
         """The link goes first: after a reboot in between, the service comes up closed."""
         await self._area.up()
         await self._unlink()
-        await self._area.guard()
-        limit = self._area.running.ready_within + self._area.running.drain_within
-        closed = await self._area.ctl.order("close", timeout=limit * 2)
+        closed = await self._close()
         if not closed["ok"]:
             raise TargetError(
                 f"{self._area.at.area}: the closed page did not start: {closed['error']}{indented(closed['tail'])}",
@@ -98,15 +88,37 @@ class TrafficOnHost:
         await self._area.change(layout.make_link(at.release(release), new))
         await self._area.rename(new, at.current)
 
-    async def _settle(self) -> None:
-        """A refused release may have interrupted the start of what served before: waits until that is back."""
-        with contextlib.suppress(TargetError):  # the refusal is what must be told
-            await self._area.ctl.order("settle", timeout=self._area.running.ready_within * 2)
-
     async def _unlink(self) -> None:
         """`current` names nothing: whatever starts the supervisor again, it comes up closed."""
         await self._area.change(layout.remove([self._area.at.current]))
         await self._area.durable([self._area.at.area])
+
+    async def _put_back(self, before: ReleaseId | None) -> None:
+        """What served before a refused release is linked and serves. Mostly it never stopped, and nothing is done."""
+        if before is None:
+            await self._unlink()
+        else:
+            await self._point_to(before)
+        with contextlib.suppress(TargetError):  # the refusal is what must be told
+            if before is None:
+                await self._close()
+            elif (await self._start(before))["ok"]:
+                await self._retire_others(before)
+
+    # -- orders
+
+    async def _start(self, release: ReleaseId) -> Mapping[str, Any]:
+        await self._area.guard()
+        return await self._area.ctl.order("start", release, timeout=self._area.running.ready_within * 2)
+
+    async def _retire_others(self, release: ReleaseId) -> Mapping[str, Any]:
+        await self._area.guard()
+        return await self._area.ctl.order("retire", release, timeout=self._area.running.drain_within * 2)
+
+    async def _close(self) -> Mapping[str, Any]:
+        await self._area.guard()
+        limit = self._area.running.ready_within + self._area.running.drain_within
+        return await self._area.ctl.order("close", timeout=limit * 2)
 
 
 def judge(status: Mapping[str, Any], area: str) -> ReleaseId | None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import wiring
 from pipeline import plan, rolling_back, runner
 from pipeline.contracts import ReleaseId, ReleaseState, SwitchName
+from pipeline.events import Entry, Event, Kind
 from pipeline.lease import Owner
 from pipeline.run_record import Outcome
 from pipeline.session import Session
@@ -29,10 +30,15 @@ NOT_KILLED = 99
 
 @dataclass(frozen=True)
 class Kill:
-    """SIGKILL before or after the n-th entry that the run writes, counted from 1. n 0: it is left alone."""
+    """SIGKILL before or after the n-th entry that the run writes, counted from 1. n 0: it is left alone.
+
+    `on_the_way_back`: counted from the entry that follows the first error, because how many entries a stage writes
+    before its failing step has cancelled the others is not fixed.
+    """
 
     when: When
     n: int
+    on_the_way_back: bool = False
 
     def __str__(self) -> str:
         return f"{self.when}-{self.n}"
@@ -62,9 +68,19 @@ def _child(folder: Path, verb: Verb, kill: Kill) -> None:
 async def _verb(folder: Path, verb: Verb, kill: Kill) -> int:
     chosen = wiring.choose(str(folder / "pipeline.yaml"), "sandbox")
 
+    failed_at: list[int] = []
+    written = [0]
+
     def around(when: str, n: int) -> None:
-        if (when, n) == (kill.when, kill.n):
+        written[0] = n
+        first = failed_at[0] if failed_at else 0
+        counts = bool(failed_at) or not kill.on_the_way_back
+        if counts and (when, n - first) == (kill.when, kill.n):
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def listen(event: Event) -> None:
+        if kill.on_the_way_back and isinstance(event, Entry) and event.kind is Kind.RUN_FAILED:
+            failed_at.append(written[0])
 
     def owner(session: Session) -> Owner:
         return Owner.this_process(session.recorder.run, "test")
@@ -75,13 +91,13 @@ async def _verb(folder: Path, verb: Verb, kill: Kill) -> int:
         "deploy": lambda session: runner.deploy(session, forward, owner(session)),
         "rollback": lambda session: rolling_back.rollback(session, back, owner(session), to=None, reason="test"),
     }
-    opening: dict[str, Any] = {"release": verb == "deploy"}
+    opening: dict[str, Any] = {"changes": True, "release": verb == "deploy"}
     if verb == "resume":
         with wiring.recorded(chosen) as journal:
             unfinished = open_runs(journal.entries() if journal else [])[0]
-        opening = {"continues": unfinished}
+        opening = {"changes": True, "continues": unfinished}
         acts["resume"] = lambda session: runner.resume(session, forward, owner(session), unfinished)
-    async with wiring.opened(chosen, lambda _: [], around=around, **opening) as session:
+    async with wiring.opened(chosen, lambda _: [listen], around=around, **opening) as session:
         return int((await acts[verb](session)).exit)
 
 
@@ -92,12 +108,14 @@ def unfinished(folder: Path) -> list[Any]:
         return list(open_runs(journal.entries() if journal else []))
 
 
-def entries_of_last_run(folder: Path) -> int:
+def entries_of_last_run(folder: Path, since: Kind | None = None) -> int:
+    """How many entries it wrote; with `since`, how many after the first of that kind."""
     chosen = wiring.choose(str(folder / "pipeline.yaml"), "sandbox")
     with wiring.recorded(chosen) as journal:
         assert journal is not None
         entries = journal.entries()
-    return sum(entry.run == entries[-1].run for entry in entries)
+    kinds = [entry.kind for entry in entries if entry.run == entries[-1].run]
+    return len(kinds) if since is None else len(kinds) - kinds.index(since) - 1
 
 
 async def make_verified(folder: Path, release: str) -> None:

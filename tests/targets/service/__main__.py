@@ -85,7 +85,7 @@ def answer(path: str) -> tuple[int, dict[str, object]]:
 def notify(message: str) -> None:
     path = os.environ.get("NOTIFY_SOCKET")
     if path:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(message.encode(), path)
 
 
