@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import wiring
-from pipeline.errors import Exit, Refused, TollgateError, Usage
+from pipeline.errors import Exit, PersonNeeded, Refused, TollgateError, Usage
 
 if TYPE_CHECKING:
     from pipeline.events import Entry, Listener
@@ -92,12 +92,17 @@ def deploy(flags: Flags, *, resume: bool, watch: float | None, reason: str = "")
         chosen = wiring.choose(flags.spec, flags.env)
         if not resume:
             return await _run(
-                flags, chosen, lambda session: _deploy(session, chosen, reason), changes=True, release=True, watch=watch
+                flags,
+                chosen,
+                lambda session: _deploy(session, chosen, reason, watch),
+                changes=True,
+                release=True,
+                watch=watch,
             )
         unfinished = _unfinished(chosen)
 
         async def go_on(session: Session) -> Outcome:
-            return await runner.resume(session, _plan(chosen, "deploy"), _owner(session), unfinished)
+            return await runner.resume(session, _plan(chosen, "deploy", watch=watch), _owner(session), unfinished)
 
         runner.refuse_resuming(unfinished, _plan(chosen, "deploy"), flags.env)
         return await _run(flags, chosen, go_on, changes=True, continues=unfinished, watch=watch)
@@ -105,10 +110,10 @@ def deploy(flags: Flags, *, resume: bool, watch: float | None, reason: str = "")
     return ended(flags, verb)
 
 
-async def _deploy(session: Session, chosen: wiring.Chosen, reason: str) -> Outcome:
+async def _deploy(session: Session, chosen: wiring.Chosen, reason: str, watch: float | None) -> Outcome:
     from pipeline import runner
 
-    return await runner.deploy(session, _plan(chosen, "deploy"), _owner(session), reason=reason)
+    return await runner.deploy(session, _plan(chosen, "deploy", watch=watch), _owner(session), reason=reason)
 
 
 def _unfinished(chosen: wiring.Chosen) -> Any:
@@ -190,12 +195,19 @@ def verify(flags: Flags) -> int:
     return ended(flags, verb)
 
 
-def _plan(chosen: wiring.Chosen, verb: str, stages: Sequence[str] | None = None, *, offline: bool = False) -> Any:
+def _plan(
+    chosen: wiring.Chosen,
+    verb: str,
+    stages: Sequence[str] | None = None,
+    *,
+    offline: bool = False,
+    watch: float | None = None,
+) -> Any:
     from pipeline import plan
     from pipeline.spec import STAGES
 
     return plan.make(
-        chosen.spec, chosen.name, chosen.tables.checks, verb=verb, stages=stages or STAGES, offline=offline
+        chosen.spec, chosen.name, chosen.tables.checks, verb=verb, stages=stages or STAGES, offline=offline, watch=watch
     )
 
 
@@ -223,11 +235,16 @@ async def _run(
                 outcome = await act(session)
             except TollgateError as error:
                 _leave_report(session)
-                clean = session.redactor.text
-                error.args, error.remedy = (clean(str(error)),), clean(error.remedy)
+                redact(error, session)
                 raise
             _tell_run(flags, session, outcome, _leave_report(session))
         return outcome.exit
+
+
+def redact(error: TollgateError, session: Session) -> None:
+    """Takes the run's secrets out of an error that is going to be printed."""
+    error.args = (session.redactor.text(str(error)),)
+    error.remedy = session.redactor.text(error.remedy)
 
 
 def _leave_report(session: Session) -> Any:
@@ -343,7 +360,7 @@ def status(flags: Flags) -> int:
             "problem": problem or None,
             "maintenance": _switch(await target.switches.read(SwitchName.MAINTENANCE)),
             "payments": _switch(await target.switches.read(SwitchName.PAYMENTS_OFF), on="open"),
-            "lease": held(chosen.state / "lease.sqlite"),
+            "lease": _lease(held(chosen.lease_file)),
             "unfinished": [
                 {"run": one.run, "verb": one.verb, "stands at": one.stands_at, "changed": one.changed}
                 for one in unfinished
@@ -363,6 +380,10 @@ async def _live(target: Any) -> tuple[str | None, str]:
         return await target.traffic.live(), ""
     except TollgateError as error:
         return None, str(error)
+
+
+def _lease(info: Any) -> str | None:
+    return None if info is None else f"{info.state.value}: {info.owner}, until {info.expires_at:%H:%M:%S} UTC"
 
 
 def _switch(value: Any, on: str = "off") -> str:
@@ -415,15 +436,18 @@ def report(flags: Flags, *, run: str | None) -> int:
 
 
 def audit(flags: Flags) -> int:
-    """Verifies the chain; exit 4 when it is broken, 1 when there is nothing to verify."""
+    """Verifies the chain; exit 4 when it is broken or cannot be read, 1 when there is nothing to verify."""
 
     async def verb() -> Exit:
         chosen = wiring.choose(flags.spec, flags.env)
-        with wiring.recorded(chosen) as journal:
-            if journal is None:
-                raise Refused(f"{flags.env} has no journal yet", f"`./inv deploy --env {flags.env}` begins one.")
-            breaks = journal.verify()
-            entries = () if breaks else journal.entries()
+        try:
+            with wiring.recorded(chosen) as journal:
+                breaks = journal.verify() if journal else ()
+                entries = journal.entries() if journal and not breaks else ()
+        except TollgateError as error:
+            raise PersonNeeded(f"the record cannot be verified: {error}", error.remedy) from error
+        if journal is None:
+            raise Refused(f"{flags.env} has no journal yet", f"`./inv deploy --env {flags.env}` begins one.")
         head = entries[-1].hash if entries else ""
         data = {"entries": len(entries), "head": head, "breaks": breaks}
         _print(flags, data, lambda: _print_audit(data))

@@ -141,7 +141,7 @@ def history(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = Fal
     _end(commands.history(_flags(c, env, spec, json)))
 
 
-@task(positional=["run"], optional=["run"], help={**COMMON, "run": "A run of `history`; the last one by default."})
+@task(help={**COMMON, "run": "A run of `history`; the last one by default."})
 def report(c: Context, run: str = "", env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
     """Write and show the report of a run."""
     import commands

@@ -74,12 +74,17 @@ class Chosen:
 
     @property
     def state(self) -> Path:
-        """The environment's folder: journal, lease, reports."""
+        """The environment's folder beside pipeline.yaml: journal and reports."""
         return self.root / ".tollgate" / self.name
 
     @property
     def area(self) -> Path:
         return self.root / self.environment.target.path
+
+    @property
+    def lease_file(self) -> Path:
+        """At the target: two checkouts that deploy to one target exclude each other."""
+        return self.area / "lease.sqlite"
 
     @property
     def in_sandbox(self) -> bool:
@@ -119,7 +124,7 @@ async def opened(
 ) -> AsyncIterator[Session]:
     """Everything a run works with. `release`: the run makes a new one; `continues`: it goes on with an unfinished run.
 
-    `changes`: the run may change the environment, so what carries its releases is brought up, as after a reboot.
+    `changes`: the run may change the environment, so a release that was live is brought up first, as after a reboot.
     `around` is the journal's: called before and after each entry.
     """
     from pipeline.clock import SystemClock
@@ -132,7 +137,8 @@ async def opened(
     redactor = Redactor([*settings.secrets(), token])
     slot = LeaseSlot()
     target = await open_target(chosen, slot.guard, redactor.text)
-    carrier = await _service_up(chosen) if changes or chosen.in_sandbox else None
+    went_down = changes and (chosen.area / "current").is_symlink()
+    carrier = await _service_up(chosen) if chosen.in_sandbox or went_down else None
     addresses = Addresses(
         service=carrier if carrier and chosen.in_sandbox else chosen.environment.url,
         gateway=gateway_address or settings.text("VITE_IKHOKHA_API_URL"),
@@ -175,6 +181,7 @@ async def opened(
             spec_digest=chosen.digest,
             environment=chosen.name,
             state=chosen.state,
+            lease_file=chosen.lease_file,
             who=who(),
             machine=platform.node(),
             catalogue=chosen.tables,

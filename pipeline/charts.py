@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -35,9 +34,10 @@ def timeline_span(report: RunReport) -> float:
 
 
 def bar(part: StageLine | StepLine, span: float) -> Bar:
-    """Where a stage or a step lies on a timeline of `span` seconds; without an end it reaches to the end."""
+    """Where a stage or a step lies on a timeline of `span` seconds. What never ended reaches to the timeline's end."""
     left = min(max(part.offset_s / span, 0.0), 1.0) * TIMELINE_WIDTH
-    seconds = part.took_s if part.took_s is not None else span - part.offset_s
+    open_end = part.outcome is None and (part.begun if isinstance(part, StageLine) else True)
+    seconds = part.took_s if part.took_s is not None else span - part.offset_s if open_end else 0.0
     width = max(seconds / span * TIMELINE_WIDTH, _SLIVER)
     left = min(left, TIMELINE_WIDTH - _SLIVER)
     return Bar(round(left, 1), round(min(width, TIMELINE_WIDTH - left), 1))
@@ -86,7 +86,10 @@ class WatchChart:
 _WIDTH, _HEIGHT = 760, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 668.0, 16.0, 196.0
 _GROUND, _COLUMN_HEIGHT = 288.0, 60.0
+_FLOORS = (0.96, 0.92, 0.8, 0.6)
+"""Where the axis of shares may begin, so that its four steps are whole percentages; else at 0."""
 _LABEL_HEIGHT = 16.0
+_TIME_STEPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
 
 
 def watch_chart(watch: Watch) -> WatchChart:
@@ -100,7 +103,7 @@ def watch_chart(watch: Watch) -> WatchChart:
     ]
     lines = [value for value in (watch.target, watch.alert) if value is not None]
     low = min([*lines, *(value for _, value in shares), 0.95])
-    floor = max(math.floor((low - 0.02) * 20) / 20, 0.0)
+    floor = next((floor for floor in _FLOORS if floor <= low - 0.01), 0.0)
 
     def x(t_s: float) -> float:
         return round(_LEFT + t_s / seconds * (_RIGHT - _LEFT), 1)
@@ -123,11 +126,19 @@ def watch_chart(watch: Watch) -> WatchChart:
         y_ticks=tuple(
             Tick(y(floor + (1 - floor) * part / 4), share(floor + (1 - floor) * part / 4)) for part in range(5)
         ),
-        x_ticks=tuple(Tick(x(seconds * part / 5), f"{seconds * part / 5:.4g} s") for part in range(6)),
+        x_ticks=tuple(Tick(x(at), label) for at, label in _time_ticks(seconds)),
         columns=columns,
         tallest=tallest,
         says=_says(watch, shares),
     )
+
+
+def _time_ticks(seconds: float) -> list[tuple[float, str]]:
+    """At most seven round times from 0 to `seconds`, each with its unit."""
+    step = next((step for step in _TIME_STEPS if seconds / step < 7), seconds / 6)
+    times = [part * step for part in range(int(seconds / step + 1e-6) + 1)]
+    unit, name = (3600, "h") if step >= 3600 else (60, "min") if step >= 60 else (1, "s")
+    return [(at, f"{at / unit:.4g} {name}") for at in times]
 
 
 def _thresholds(watch: Watch, y: Callable[[float], float]) -> tuple[Threshold, ...]:

@@ -112,7 +112,10 @@ class ConsoleListener:
     def _forget(self) -> None:
         self._entries: list[Entry] = []
         self._running: dict[tuple[str, str], _Running] = {}
+        self._ended_steps: set[str] = set()
         self._start: datetime | None = None
+        self._stage_begun: Entry | None = None
+        self._errors: list[story.FirstError] = []
 
     def __enter__(self) -> Self:
         return self
@@ -127,18 +130,36 @@ class ConsoleListener:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Output):
-            self._output(replace(event, line=self._clean(event.line)))
+            self._output(replace(event, line=self._clean(event.line).replace("\n", " ")))
             return
         entry = replace(event, data=each_text(event.data, self._clean))
         self._start = self._start or entry.at
         self._entries.append(entry)
         self._follow(entry)
-        self._entry(entry)
+        for one in self._worth_telling(entry):
+            self._entry(one)
         if entry.kind is Kind.STEP_FINISHED:
             self._running.pop(_key(entry), None)
+            self._ended_steps.add(str(entry.data.get("step")))
         if entry.kind is Kind.RUN_FINISHED:
             self._finished(story.build(self._entries))
             self._forget()
+
+    def _worth_telling(self, entry: Entry) -> tuple[Entry, ...]:
+        """A stage is told with the first that happens in it: of one where nothing is left to do nothing is told."""
+        if entry.kind is Kind.STAGE_STARTED:
+            self._stage_begun = entry
+            return ()
+        begun, self._stage_begun = self._stage_begun, None
+        if begun is None:
+            return (entry,)
+        return () if entry.kind is Kind.STAGE_FINISHED else (begun, entry)
+
+    def _short(self, text: str) -> str:
+        """The text with every error that was told already named by its step, not told again."""
+        for error in self._errors:
+            text = error.named_in(text)
+        return text
 
     def _clean(self, text: str) -> str:
         return self._redactor.text(printable(text))
@@ -158,8 +179,15 @@ class ConsoleListener:
                     armed=[],
                     lines=deque(maxlen=_KEPT_LINES),
                 )
-            case Kind.FINDING if running := self._running.get(_key(entry)):
-                running.finding = data
+            case Kind.FINDING:
+                if running := self._running.get(_key(entry)):
+                    running.finding = data
+                if data.get("verdict") in _BLOCKING:
+                    self._errors.append(_error(data, str(data.get("reason") or "")))
+            case Kind.STEP_FINISHED if data.get("error"):
+                self._errors.append(_error(data, _why_not(data)))
+            case Kind.WAYBACK_STARTED:
+                self._running.clear()
             case Kind.CHECKPOINT_ARMED if running := self._running.get(_key(entry)):
                 running.armed.append(str(data.get("name")))
             case _:
@@ -182,10 +210,14 @@ def _key(entry: Entry) -> tuple[str, str]:
     return str(entry.data.get("stage")), str(entry.data.get("step"))
 
 
+def _error(data: Mapping[str, Any], error: str) -> story.FirstError:
+    return story.FirstError(str(data.get("stage")), str(data.get("step")), error, str(data.get("remedy") or ""))
+
+
 def _mark(data: Mapping[str, Any], finding: Mapping[str, Any] | None) -> str:
     """One word for how a step ended: the verdict of a check that came to its end, else the outcome."""
     outcome = str(data.get("outcome"))
-    return str(finding.get("verdict")) if finding and outcome in ("done", "failed") else outcome
+    return str(finding.get("verdict")) if finding and outcome in story.JUDGED else outcome
 
 
 def _steps_of(plan: object, stage: str) -> int | None:
@@ -200,20 +232,25 @@ def _steps_of(plan: object, stage: str) -> int | None:
 # ---- what the entries that are not steps say, for every kind of console -------------------------------------
 
 
-def _story_line(entry: Entry) -> tuple[str, str] | None:
-    """A mark and a sentence for an entry of a run's frame and of its way back; None for what is told elsewhere."""
+def _story_line(entry: Entry, short: Callable[[str], str]) -> tuple[str, str] | None:
+    """A mark and a sentence for an entry of a run's frame and of its way back; None for what is told elsewhere.
+
+    `short` names what was told already instead of telling it again.
+    """
     data = {key: "" if value is None else value for key, value in entry.data.items()}
     match entry.kind:
         case Kind.LEASE_TAKEN if data.get("from_dead_owner"):
             return "note", f"The lease was taken over from {data['from_dead_owner']}, which is no longer alive."
         case Kind.RUN_FAILED:
             place = " / ".join(str(part) for part in (data.get("stage"), data.get("step")) if part)
-            return "failed", f"{place}: {data.get('error', '')}" if place else str(data.get("error", ""))
+            return "failed", place or short(str(data.get("error", "")))  # a step has just said why
         case Kind.RELEASE_MARKED:
-            return str(data.get("state")), f"release {data.get('release')}: {data.get('why')}"
+            why = short(str(data.get("why", "")))
+            by_this_run = not why or entry.run in why
+            return str(data.get("state")), f"release {data.get('release')}" + ("" if by_this_run else f": {why}")
         case Kind.WAYBACK_STARTED:
             to = f"back to release {data['release']}" if data.get("release") else "there is no release to go back to"
-            return "way back", f"{data.get('why')}; {to}"
+            return "way back", f"{short(str(data.get('why')))}; {to}"
         case Kind.PAYMENTS_CLOSED:
             return "closed", "No new payments are taken; webhooks stay open."
         case Kind.CHECKPOINT_CONFIRMED:
@@ -221,10 +258,13 @@ def _story_line(entry: Entry) -> tuple[str, str] | None:
         case Kind.RECONCILED:
             return _reconciled(data)
         case Kind.REOPENED:
-            release = f"Release {data['release']} takes payments again" if data.get("release") else "Open again"
-            return "open", f"{release}{_after(data)}."
-        case Kind.CLOSED:
-            return "CLOSED", f"The service stays closed ({data.get('how')}): {data.get('why')}"
+            release = data.get("release")
+            told = f"Release {release} takes payments again" if release else "No release is live, as before"
+            return "open", f"{told}{_after(data)}."
+        case Kind.CLOSED if str(data.get("how")).startswith(story.NOT_CLOSED):
+            return "NOT CLOSED", f"The service is {data['how']}"
+        case Kind.CLOSED:  # why is told by what stands before it, and by the manual steps at the end
+            return "CLOSED", f"The service stays closed ({data.get('how')})."
         case Kind.RUN_SUPERSEDED:
             return "note", f"Run {data.get('of_run')}, left unfinished, was put right by run {data.get('by_run')}."
         case _:
@@ -261,7 +301,35 @@ def _reconciled(data: Mapping[str, Any]) -> tuple[str, str]:
 
 def _title(entry: Entry) -> str:
     data = entry.data
-    return f"{data.get('verb')} {data.get('service')} to {data.get('environment')}"
+    resumed = ", resumed" if data.get("resumes") else ""
+    return f"{data.get('verb')} {data.get('service')} to {data.get('environment')}{resumed}"
+
+
+def _header(entry: Entry) -> list[str]:
+    """What stands under the title of a run; what is not recorded is left out."""
+    data = entry.data
+    said = [("release", data.get("release")), ("last verified", data.get("previous")), ("reason", data.get("reason"))]
+    lines = [f"{name} {value}" for name, value in said if value]
+    return [*lines, *(["what was done before is not done again"] if data.get("resumes") else [])]
+
+
+def _ended(report: story.RunReport) -> str:
+    return f"{report.outcome or 'ended'} (exit {report.exit_code}) after {took(report.took_s)}"
+
+
+def _what_to_do(report: story.RunReport) -> str:
+    """The first error's remedy, else what the report says; where a person must act, the manual steps say it last."""
+    remedy = report.first_error.remedy if report.first_error else ""
+    return remedy or ("" if report.closed else " ".join(report.answers.todo))
+
+
+def _numbered(report: story.RunReport) -> list[str]:
+    return [f"{number}. {step}" for number, step in enumerate(report.closed.manual if report.closed else (), 1)]
+
+
+def _why_not(data: Mapping[str, Any]) -> str:
+    """A step's error without the step's name, which stands before it already."""
+    return str(data.get("error") or "").removeprefix(f"{data.get('step')}: ")
 
 
 # ---- plain lines ---------------------------------------------------------------------------------------------
@@ -281,7 +349,8 @@ class Plain(ConsoleListener):
 
     def _output(self, output: Output) -> None:
         # The time is that of the last entry: an output line carries none.
-        self._stream.write(f"[{self._at:7.1f} s] {output.stage}: {output.step} | {output.line}\n")
+        place = ": ".join(part for part in (output.stage, output.step) if part)
+        self._stream.write(f"[{self._at:7.1f} s] {place} | {one_line(output.line)}\n")
         self._stream.flush()
 
     def _entry(self, entry: Entry) -> None:
@@ -290,7 +359,8 @@ class Plain(ConsoleListener):
         match entry.kind:
             case Kind.RUN_STARTED:
                 self._line(f"{_title(entry)}, run {entry.run}, by {data.get('who')} on {data.get('machine')}")
-                self._line(f"release {data.get('release') or '-'}, last verified {data.get('previous') or '-'}")
+                for line in _header(entry):
+                    self._line(line)
             case Kind.STAGE_STARTED:
                 self._stage_started(str(data.get("stage")))
             case Kind.CHECKPOINT_ARMED:
@@ -302,7 +372,7 @@ class Plain(ConsoleListener):
             case Kind.STAGE_FINISHED:
                 self._stage_finished(data)
             case _:
-                if told := _story_line(entry):
+                if told := _story_line(entry, self._short):
                     self._tell(entry.kind, *told)
 
     def _stage_started(self, stage: str) -> None:
@@ -316,7 +386,8 @@ class Plain(ConsoleListener):
 
     def _found(self, data: Mapping[str, Any]) -> None:
         self._line(f"{data.get('stage')}: {data.get('verdict')} {data.get('check')}")
-        self._why(data.get("reason"), data.get("remedy"))
+        if data.get("verdict") != "PASS":
+            self._why(data.get("reason"), data.get("remedy"))
 
     def _step_finished(self, entry: Entry) -> None:
         running = self._running.get(_key(entry))
@@ -325,9 +396,10 @@ class Plain(ConsoleListener):
         mark = _mark(data, finding)
         again = f", attempt {running.attempt}" if running and running.attempt > 1 else ""
         self._line(f"{data.get('stage')}: {mark} {data.get('step')} ({took(data.get('took_s'))}{again})")
-        if finding and mark == str(finding.get("verdict")) and mark != "PASS":
+        if finding is None or mark != str(finding.get("verdict")):
+            self._why(_why_not(data), data.get("remedy"))
+        elif mark != "PASS":
             self._why(finding.get("reason"), finding.get("remedy"))
-        self._why(data.get("error"), data.get("remedy"))
 
     def _why(self, reason: object, remedy: object) -> None:
         if reason:
@@ -338,15 +410,16 @@ class Plain(ConsoleListener):
     def _finished(self, report: story.RunReport) -> None:
         for finding in report.recommendations:
             self._line(f"recommendation: {finding.check}: {finding.remedy}")
-        for number, step in enumerate(report.closed.manual if report.closed else (), 1):
-            self._line(f"for a person, {number}: {step}")
-        self._line(
-            f"{report.outcome or 'ended'} (exit {report.exit_code}) after {took(report.took_s)}: {report.summary}"
-        )
+        self._line(f"{_ended(report)}: {self._short(report.summary)}")
         self._line(f"the service: {report.answers.service}")
         if error := report.first_error:
-            self._line(f"first error: {error.place}: {error.error}")
-            self._line(f"what to do: {error.remedy or ' '.join(report.answers.todo)}")
+            self._line(f"first error: {error.told}")
+            if todo := _what_to_do(report):
+                self._line(f"what to do: {todo}" if not report.closed else f"its fix: {todo}")
+        if manual := _numbered(report):
+            self._line("a person must do this now:")
+            for step in manual:
+                self._line(step, "    ")
 
 
 # ---- GitHub Actions ------------------------------------------------------------------------------------------
@@ -368,7 +441,6 @@ class GitHub(Plain):
     def __init__(self, stream: TextIO, redactor: Redacts) -> None:
         super().__init__(stream, redactor)
         self._group_open = False
-        self._way_back = False
 
     def close(self) -> None:
         self._ungroup()
@@ -380,8 +452,10 @@ class GitHub(Plain):
         super()._output(replace(output, line=_harmless(output.line)))
 
     def _command(self, name: str, message: str, **properties: object) -> None:
-        given = ",".join(f"{key}={escape_property(str(value))}" for key, value in properties.items() if value)
-        self._stream.write(f"::{name}{' ' if given else ''}{given}::{escape_data(message)}\n")
+        given = ",".join(
+            f"{key}={escape_property(_harmless(str(value)))}" for key, value in properties.items() if value
+        )
+        self._stream.write(f"::{name}{' ' if given else ''}{given}::{escape_data(_harmless(message))}\n")
         self._stream.flush()
 
     def _group(self, title: str) -> None:
@@ -395,17 +469,14 @@ class GitHub(Plain):
             self._group_open = False
 
     def _stage_started(self, stage: str) -> None:
-        self._group(f"way back: {stage}" if self._way_back else stage)
+        self._group(stage)
 
     def _stage_finished(self, data: Mapping[str, Any]) -> None:
         super()._stage_finished(data)
         self._ungroup()
 
     def _entry(self, entry: Entry) -> None:
-        if entry.kind is Kind.RUN_STARTED:
-            self._way_back = False
         if entry.kind is Kind.WAYBACK_STARTED:
-            self._way_back = True
             self._group("way back")
         super()._entry(entry)
         if entry.kind is Kind.FINDING:
@@ -415,7 +486,7 @@ class GitHub(Plain):
         if kind in (Kind.RUN_FAILED, Kind.CLOSED):
             self._ungroup()
         super()._tell(kind, mark, text)
-        if mark in ("NOT RESTORED", "NOT EQUAL", "CLOSED"):
+        if mark in ("NOT RESTORED", "NOT EQUAL", "NOT CLOSED"):
             self._command("error", text, title=mark)
 
     def _annotate(self, data: Mapping[str, Any]) -> None:
@@ -438,10 +509,12 @@ class GitHub(Plain):
         data = entry.data
         if data.get("outcome") in _BAD_OUTCOMES and not (running and running.finding):
             remedy = f"\nFix: {data['remedy']}" if data.get("remedy") else ""
-            self._command("error", f"{data.get('error') or data.get('outcome')}{remedy}", title=f"{data.get('step')}")
+            self._command("error", f"{_why_not(data) or data.get('outcome')}{remedy}", title=f"{data.get('step')}")
 
     def _finished(self, report: story.RunReport) -> None:
         self._ungroup()
+        if manual := _numbered(report):
+            self._command("error", "\n".join(manual), title="a person must do this now")
         super()._finished(report)
 
 
@@ -462,9 +535,11 @@ _STYLES = {
     "SKIPPED": "dim",
     "skipped": "dim",
     "note": "dim",
+    "building": "dim",
     "staged": "dim",
     "live": "dim",
     "verified": "green",
+    "bad": "yellow",
     "closed": "yellow",
     "cancelled": "yellow",
     "INCONCLUSIVE": "yellow",
@@ -506,7 +581,6 @@ class Terminal(ConsoleListener):
         self._stage = ""
         self._stage_done = 0
         self._plan: object = None
-        self._way_back = False
         self._shown = _Shown()
         self._unicode = (console.encoding or "").lower().startswith("utf")
         self._live = Live(
@@ -520,17 +594,26 @@ class Terminal(ConsoleListener):
 
     def __call__(self, event: Event) -> None:
         super().__call__(event)
+        self._shown = self._view()
+
+    def _view(self, but: tuple[str, str] | None = None) -> _Shown:
+        """What runs now, without the step `but`, which is just ending."""
         total = _steps_of(self._plan, self._stage)
-        self._shown = _Shown(
+        return _Shown(
             steps=tuple(
                 _ShownStep(step.step, step.since, step.limit_s, tuple(step.lines)[-_LIVE_LINES:])
-                for step in self._running.values()
+                for key, step in self._running.items()
+                if key != but
             ),
             progress=f"{self._stage}: {self._stage_done} of {count(total, 'step')} ended" if total else "",
         )
 
     def close(self) -> None:
         self._live.stop()
+
+    def refresh(self) -> None:
+        """Draws what is under way now, not at the next tick."""
+        self._live.refresh()
 
     # -- what ended
 
@@ -541,44 +624,42 @@ class Terminal(ConsoleListener):
     def _output(self, output: Output) -> None:
         if running := self._running.get((output.stage, output.step)):
             running.lines.append(output.line)
+        elif output.step not in self._ended_steps:
+            self._print(*self._row("note", output.line, ""))
 
     def _entry(self, entry: Entry) -> None:
         data = entry.data
         match entry.kind:
             case Kind.RUN_STARTED:
-                self._plan, self._way_back = data.get("plan"), False
+                self._plan = data.get("plan")
                 self._run_started(entry)
                 self._live.start()
             case Kind.STAGE_STARTED:
                 self._stage, self._stage_done = str(data.get("stage")), 0
-                self._heading(f"{self._stage}, again" if self._way_back else self._stage)
+                self._heading(self._stage)
             case Kind.STEP_FINISHED:
                 self._stage_done += 1
+                self._shown = self._view(but=_key(entry))
                 self._step_finished(entry)
             case Kind.FINDING if _key(entry) not in self._running:
                 self._found(data, "")
             case Kind.STAGE_FINISHED:
                 self._stage = ""
             case Kind.WAYBACK_STARTED:
-                self._way_back = True
                 self._heading("way back")
-                self._print(*self._indented((_story_line(entry) or ("", ""))[1], 2))
+                self._print(*self._indented((_story_line(entry, self._short) or ("", ""))[1], 2))
             case Kind.RUN_FAILED:
                 pass  # the finding has just been shown, and the summary repeats it last
             case _:
-                if told := _story_line(entry):
+                if told := _story_line(entry, self._short):
                     seconds = data.get("took_s") if entry.kind is Kind.CHECKPOINT_CONFIRMED else None
                     self._print(*self._row(*told, took(seconds) if isinstance(seconds, int | float) else ""))
 
     def _run_started(self, entry: Entry) -> None:
         data = entry.data
         self._print(*self._folded(_title(entry), "bold"))
-        said = f"run {entry.run} by {data.get('who')} on {data.get('machine')}"
-        if data.get("release"):
-            said += f"\nrelease {data['release']}"
-        if data.get("previous"):
-            said += f"\nlast verified {data['previous']}"
-        self._print(*self._folded(said, "dim"))
+        said = [f"run {entry.run} by {data.get('who')} on {data.get('machine')}", *_header(entry)]
+        self._print(*self._folded("\n".join(said), "dim"))
 
     def _heading(self, title: str) -> None:
         self._print(Text(), *self._folded(title, "bold"))
@@ -595,12 +676,14 @@ class Terminal(ConsoleListener):
         self._print(*self._row(mark, name, took(seconds) if isinstance(seconds, int | float) else ""))
         if running and running.armed:
             self._print(*self._indented(f"way back armed: {', '.join(running.armed)}", 6, "dim"))
-        if finding and mark == str(finding.get("verdict")):
+        judged = finding is not None and mark == str(finding.get("verdict"))
+        if finding and judged:
             self._reasons(mark, finding)
         if running and str(data.get("outcome")) in _BAD_OUTCOMES:
             for line in running.lines:
                 self._print(*self._indented(f"| {line}", 6, "dim"))
-        self._why(data.get("error"), data.get("remedy"))
+        if not judged:
+            self._why(_why_not(data), data.get("remedy"))
 
     def _found(self, data: Mapping[str, Any], time: str) -> None:
         mark = str(data.get("verdict"))
@@ -628,24 +711,22 @@ class Terminal(ConsoleListener):
             self._heading("recommendations")
             for finding in report.recommendations:
                 self._print(*self._row("ADVICE", finding.check, ""), *self._indented(finding.remedy, 6))
-        if report.closed and report.closed.manual:
-            self._heading("for a person to do now")
-            for number, step in enumerate(report.closed.manual, 1):
-                label = f"  {number}. "
-                first, *more = fold(step, self._width - len(label))
-                self._print(Text(label + first), *(Text(" " * len(label) + part) for part in more))
-        outcome = str(report.outcome or "ended")
-        style = _STYLES.get(outcome, _BAD)
+        outcome, ended = str(report.outcome or "ended"), _ended(report)
         self._print(Text())
-        self._print(
-            *self._folded(f"{outcome.upper()} (exit {report.exit_code}) after {took(report.took_s)}", f"bold {style}")
-        )
-        self._print(*self._folded(f"{sentence(report.summary)}\nThe service: {report.answers.service}"))
+        self._print(*self._folded(outcome.upper() + ended.removeprefix(outcome), f"bold {_STYLES.get(outcome, _BAD)}"))
+        said = f"{sentence(self._short(report.summary))}\nThe service: {report.answers.service}"
+        self._print(*self._folded(said))
         if error := report.first_error:
             self._heading("what went wrong first")
-            self._print(*self._indented(f"{error.place}: {error.error}", 2, "red"))
-            todo = error.remedy or " ".join(report.answers.todo)
-            self._print(*self._indented(f"What to do: {todo}", 2, "bold"))
+            self._print(*self._indented(error.told, 2, "red"))
+            if todo := _what_to_do(report):
+                label, style = ("Its fix", "") if report.closed else ("What to do", "bold")
+                self._print(*self._indented(f"{label}: {todo}", 2, style))
+        if manual := _numbered(report):
+            self._heading("a person must do this now")
+            for step in manual:
+                first, *more = fold(step, self._width - 5)
+                self._print(Text(f"  {first}", "bold"), *(Text(f"     {part}", "bold") for part in more))
 
     # -- what runs
 
@@ -691,7 +772,7 @@ class Terminal(ConsoleListener):
         left = Text("  ").append_text(mark).append(" " * (max(padding, 0) + 2))
         right = cell_len(time) + 2 if time else 0
         room = self._width - left.cell_len - right
-        if room < 12:
+        if room < 12 or (self._width < _NARROW and len(fold(text, room)) > 3):
             head = Text("  ").append_text(mark)
             if time:
                 head.append(f"  {time}", "dim")

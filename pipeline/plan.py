@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -86,11 +86,14 @@ class Plan:
         }
 
     def digest(self) -> str:
-        """SHA-256 of what will be done: equal digests mean the same steps in the same order with the same limits."""
+        """SHA-256 of what will be done: equal digests mean the same steps in the same order, whatever their limits."""
         commands = [
             [list(step.argv), step.shell, step.cwd, step.pass_settings] for stage in self.stages for step in stage.steps
         ]
-        return hashlib.sha256(json.dumps([self.as_data(), commands], sort_keys=True).encode()).hexdigest()
+        data = self.as_data()
+        for step in (step for stage in data["stages"] for step in stage["steps"]):
+            del step["limit_s"]
+        return hashlib.sha256(json.dumps([data, commands], sort_keys=True).encode()).hexdigest()
 
 
 def make(
@@ -101,16 +104,21 @@ def make(
     verb: str,
     stages: Sequence[str] = STAGES,
     offline: bool = False,
+    watch: float | None = None,
 ) -> Plan:
     """The plan of `verb` in `environment`, which must be one of the spec's. Pure.
 
     `stages` are those that the verb runs; `offline` leaves out the checks that need the network, and what needs them.
+    `watch` (s) replaces the environment's `watch_for`, which every step of the stage `watch` has beyond its own limit.
     """
+    watch_for = spec.environments[environment].watch_for if watch is None else watch
     planned = []
     for name in stages:
         steps = [_planned(name, step, checks) for step in spec.steps(name) if _is_for(step, environment)]
         if offline:
             steps = _without_network(steps)
+        if name == "watch":
+            steps = [replace(step, limit=step.limit + watch_for) for step in steps]
         if steps:
             planned.append(PlannedStage(name, tuple(steps)))
     if verb == "deploy":

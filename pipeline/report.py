@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.charts import TIMELINE_WIDTH, bar, timeline_span, watch_chart
 from pipeline.story import (
+    JUDGED,
     NO_END,
     FindingLine,
     Outcome,
@@ -33,6 +34,7 @@ from pipeline.words import NOT_RECORDED, instant, one_line, printable, sentence,
 if TYPE_CHECKING:
     from jinja2 import Environment
     from junitparser import JUnitXml, TestCase
+    from markupsafe import Markup
 
 __all__ = [
     "Paths",
@@ -117,6 +119,7 @@ def as_html(report: RunReport) -> str:
         .get_template("report.html.j2")
         .render(
             **_names(report),
+            other_blocking=[finding for finding in report.blocking if finding is not report.first_finding],
             span=span,
             timeline_width=TIMELINE_WIDTH,
             timeline=[
@@ -148,7 +151,9 @@ def _tone(report: RunReport) -> str:
 
 @cache
 def _html() -> Environment:
-    return _environment()
+    environment = _environment()
+    environment.finalize = _html_text
+    return environment
 
 
 @cache
@@ -178,6 +183,7 @@ def _environment() -> Environment:
         recorded=_recorded,
         evidence=_evidence,
         code_parts=_code_parts,
+        breakable=_breakable,
         mark_class=_mark_class,
     )
     return environment
@@ -201,6 +207,15 @@ def _code_parts(text: str) -> list[tuple[bool, str]]:
     return [(index % 2 == 1, part) for index, part in enumerate(text.split("`")) if part]
 
 
+def _breakable(name: str) -> Markup:
+    """A dotted name that a narrow column may break after its dots and underscores."""
+    from markupsafe import Markup, escape
+
+    return Markup("").join(
+        escape(part) + Markup("<wbr>") if part in "._" else escape(part) for part in re.split(r"([._])", name) if part
+    )
+
+
 def _mark_class(mark: str) -> str:
     """The colour of a mark; the word itself always stands beside it."""
     if mark in ("PASS", "done"):
@@ -214,6 +229,11 @@ def _mark_class(mark: str) -> str:
 
 def _without_empty_lines(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
+
+
+def _html_text(value: object) -> object:
+    """Any value without control characters; what is markup already stays markup."""
+    return type(value)(printable(value)) if isinstance(value, str) else value
 
 
 class _Markdown(str):
@@ -274,7 +294,7 @@ def _case(suite: str, step: StepLine) -> TestCase:
     from junitparser import Error, Failure, Skipped, TestCase
 
     finding = step.finding
-    reason = (finding.reason if finding and not step.error else step.error) or step.mark
+    reason = (finding.reason if finding and step.outcome in JUDGED else step.error) or step.mark
     remedy = (finding.remedy if finding else "") or step.remedy
     case = TestCase(_xml_text(step.name), classname=_xml_text(suite), time=step.took_s or 0.0)
     result: Failure | Error

@@ -39,7 +39,8 @@ class Outcome:
 @asynccontextmanager
 async def holding(session: Session, owner: Owner) -> AsyncIterator[Lease]:
     """Holds the environment's lease, with its heartbeat, for as long as the body runs. Raises LeaseHeld."""
-    lease = Lease.take(session.state / "lease.sqlite", owner=owner, clock=session.world.clock)
+    session.lease_file.parent.mkdir(parents=True, exist_ok=True)
+    lease = Lease.take(session.lease_file, owner=owner, clock=session.world.clock)
     session.slot.lease = lease
     try:
         async with lease.heartbeats():

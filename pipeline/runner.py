@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.acts import mark
+from pipeline.build_lock import one_build_at_a_time
 from pipeline.contracts import ReleaseRecord, ReleaseState, World
-from pipeline.errors import Exit, LeaseLost, PersonNeeded, Refused, TollgateError, Usage
+from pipeline.errors import Exit, LeaseLost, PersonNeeded, Refused, Usage
 from pipeline.events import Kind
 from pipeline.interrupts import Interrupts
 from pipeline.lease import Owner
-from pipeline.plan import Plan
+from pipeline.plan import FINISH, Plan
 from pipeline.run_record import (
     Outcome,
     ending_on_record,
@@ -57,19 +59,41 @@ async def resume(session: Session, plan: Plan, owner: Owner, unfinished: Open) -
             if now is None:
                 raise Refused(f"run {unfinished.run} is not unfinished any more", "`./inv history` shows how it ended.")
             refuse_resuming(now, plan, session.environment)
-            world = session.phase(release=now.release, previous=now.previous, started=now.started)
+            world, done = await _where_it_stood(session, plan, now)
             start(session, plan, world, lease, reason=f"resumed; it stood at {now.stands_at}", resumes=now.run)
-            return await _deploy(session, plan, world, now.done, interrupts)
+            return await _deploy(session, plan, world, done, interrupts)
+
+
+async def _where_it_stood(session: Session, plan: Plan, unfinished: Open) -> tuple[World, Done]:
+    """The world and the steps done as a resumed run needs them.
+
+    Once its release is staged, it goes on with the settings that were staged. Before, it builds anew: the folder a
+    build leaves may be another run's by now.
+    """
+    done = unfinished.done
+    run = {"previous": unfinished.previous, "started": unfinished.started}
+    steps = {(step.stage, step.name) for stage in plan.stages for step in stage.steps if step.plugin == "release.stage"}
+    if unfinished.release is not None and steps and steps <= done.steps:
+        return await session.of_release(unfinished.release, **run), done
+    return session.phase(release=unfinished.release, **run), replace(
+        done, steps=frozenset(one for one in done.steps if one[0] != "build")
+    )
 
 
 async def _deploy(session: Session, plan: Plan, world: World, done: Done, interrupts: Interrupts) -> Outcome:
     begun = world.clock.monotonic()
 
-    async def stages() -> None:
+    async def run(*names: str) -> None:
         for stage in plan.stages:
-            if stage.name == "prove":
-                await let_proofs_pass(session)
-            await run_stage(session, world, stage, done, to_the_end=stage.name == "gates")
+            if stage.name in names:
+                await run_stage(session, world, stage, done, to_the_end=stage.name == "gates")
+
+    async def stages() -> None:
+        await run("gates")
+        async with one_build_at_a_time(world.root, world.clock, lambda line: session.recorder.show("build", "", line)):
+            await run("build", "deploy")
+        await let_proofs_pass(session)
+        await run("prove", "watch", FINISH)
 
     failure = await interrupts.until(stages())
     await world.facts.stop()

@@ -62,12 +62,15 @@ class LeaseSlot:
 
 @dataclass(frozen=True)
 class Session:
-    """`state` is the environment's folder (journal, lease, reports); `world` belongs to no phase of the run."""
+    """`state` is the environment's folder here (journal, reports); `lease_file` lies at the target, for all who deploy
+    to it. `world` belongs to no phase of the run.
+    """
 
     spec: Spec
     spec_digest: str
     environment: str
     state: Path
+    lease_file: Path
     who: str
     machine: str
     catalogue: Catalogue
@@ -78,7 +81,7 @@ class Session:
     slot: LeaseSlot
     command_environment: dict[str, str]
 
-    async def of_release(self, release: ReleaseId) -> World:
+    async def of_release(self, release: ReleaseId, **run: Any) -> World:
         """The world as the proofs of `release` need it: with the settings it was staged with, not those of today."""
         kept = await self.world.target.settings.values(release)
         values = {
@@ -89,7 +92,7 @@ class Session:
         self.redactor.add(settings.secrets())
         make = self.catalogue.gateways[self.spec.gateway]
         gateway = make(settings=settings, http=self.world.http, clock=self.world.clock)
-        return replace(self.phase(release=release), settings=settings, gateway=gateway)
+        return replace(self.phase(release=release, **run), settings=settings, gateway=gateway)
 
     def _is_secret(self, name: str) -> bool:
         """A name the spec does not know any more is taken for a secret."""

@@ -199,7 +199,7 @@ class StepBase(Frozen):
 
     name: Name | None = Field(None, description="Defaults to what the step does; `needs` refers to it.")
     needs: tuple[Name, ...] = Field((), description="Steps of the same stage that must be done first.")
-    timeout: Duration = 60.0
+    timeout: Duration = Field(60.0, description="In `watch`: beyond the watch itself.")
     retries: Annotated[int, Field(ge=0, le=10)] = 0
     only: tuple[Name, ...] | None = Field(
         None, min_length=1, description="Environments this step is for; all by default."
@@ -256,7 +256,8 @@ class LocalTarget(Frozen):
     kind: Literal["local"]
     path: Path
     listen: Annotated[str, StringConstraints(pattern=r"^127\.0\.0\.1:\d{1,5}$")] = Field(
-        "127.0.0.1:0", description="Where the service listens for the proxy in front; port 0 picks a free one and keeps it."
+        "127.0.0.1:0",
+        description="Where the service listens for the proxy in front; port 0 picks a free one and keeps it.",
     )
 
 

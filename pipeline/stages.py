@@ -133,12 +133,14 @@ async def _attempt(session: Session, world: World, step: PlannedStep, attempt: i
     record(Kind.STEP_STARTED, stage=step.stage, step=step.name, does=step.does, limit_s=step.limit, attempt=attempt)
     outcome, error, remedy = "failed", "", ""
     try:
-        async with asyncio.timeout(step.limit):
+        async with asyncio.timeout(step.limit) as limit:
             finding = await _perform(session, world, step)
         outcome = _outcome(step, finding)
         return finding
-    except TimeoutError:
+    except TimeoutError as late:
         outcome, error = "timed out", f"not done within its limit of {step.limit:g} s"
+        if not limit.expired():
+            outcome, error = "failed", f"a time limit inside it ran out: {late}"
         remedy = "Look at what it waited for in the output above; raise `timeout` only if that is healthy."
         raise StepFailed(step, f"{step.name}: {error}", remedy) from None
     except asyncio.CancelledError:
@@ -265,16 +267,17 @@ async def _arm(session: Session, world: World, step: PlannedStep) -> None:
     """Captures every checkpoint of a step, durable, before the step changes anything.
 
     The doors (payments, maintenance) are always among them: the way back closes them, so it must know how they stood.
-    A run captures each only once: what a second attempt, or a later step, would see is its own work. Nothing is armed
-    unless all could be captured: a run that armed something is one that must be taken back.
+    They are armed in the order of their table, because the way back restores in reverse of it. A run captures each only
+    once: what a second attempt, or a later step, would see is its own work. Nothing is armed unless all could be
+    captured: a run that armed something is one that must be taken back.
     """
     if not step.checkpoints:
         return
     table = session.catalogue.checkpoints
-    doors = (name for name, checkpoint in table.items() if checkpoint.reopens)
     context = RestoreContext(world.target, world.clock, session.who, f"run {world.run.id}")
     armed = _armed(session)
-    wanted = [name for name in dict.fromkeys((*step.checkpoints, *doors)) if name not in armed]
+    named = [name for name, checkpoint in table.items() if name in step.checkpoints or checkpoint.reopens]
+    wanted = [name for name in named if name not in armed]
     captured = {name: dict(await table[name].capture(context)) for name in wanted}
     armed = _armed(session)  # another step may have been quicker
     for name in (name for name in wanted if name not in armed):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +19,12 @@ from pipeline.verdict import Verdict
 
 NO_END = "no end"
 """The mark of a step that began and whose end is not recorded."""
+
+JUDGED = ("done", "failed", "skipped")
+"""The outcomes of a step that its verdict says better; a check that was cancelled or timed out has no last word."""
+
+NOT_CLOSED = "not closed"
+"""How `Kind.CLOSED` says that not even closing worked."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -44,9 +51,21 @@ class ServiceState(StrEnum):
     """What the record says of the service at its end."""
 
     VERIFIED = "verified"
+    NOTHING_LIVE = "nothing live"
     CLOSED = "closed"
+    NOT_CLOSED = "not closed"
     UNCHANGED = "unchanged"
     UNKNOWN = "not recorded"
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """That a run went on after it had stopped: when, by whom, where it stood."""
+
+    at: datetime
+    who: str
+    machine: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -61,7 +80,7 @@ class Header:
     machine: str | None = None
     reason: str | None = None
     spec_digest: str | None = None
-    resumes: str | None = None
+    resumed: tuple[Resumed, ...] = ()
     lease_token: int | None = None
     started: datetime | None = None
     last_entry: datetime | None = None
@@ -84,7 +103,10 @@ class FindingLine:
 
 @dataclass(frozen=True)
 class StepLine:
-    """One step, over all its attempts. `offset_s` counts from the start of the run; None `outcome`: no end recorded."""
+    """One step, over all its attempts. `offset_s` counts from the start of the run; None `outcome`: no end recorded.
+
+    Of a proof on the way back only its finding is on record, so that its times are not.
+    """
 
     name: str
     does: str
@@ -103,18 +125,21 @@ class StepLine:
         """One word for how it went: the verdict of a check that came to its end, else the outcome."""
         if self.outcome is None:
             return NO_END
-        if self.finding and self.outcome in ("done", "failed"):
+        if self.finding and self.outcome in JUDGED:
             return self.finding.verdict.value
         return self.outcome
 
 
 @dataclass(frozen=True)
 class StageLine:
+    """A stage. Of the proofs on the way back neither a start nor an outcome is on record: `begun` is False."""
+
     name: str
     phase: Phase
     offset_s: float
     took_s: float | None
     outcome: str | None
+    begun: bool
     steps: tuple[StepLine, ...]
 
 
@@ -130,6 +155,18 @@ class FirstError:
     @property
     def place(self) -> str:
         return " / ".join(part for part in (self.stage, self.step) if part)
+
+    @property
+    def told(self) -> str:
+        return f"{self.place}: {self.error}" if self.place else self.error
+
+    def named_in(self, text: str) -> str:
+        """The text with this error named by its step instead of told again."""
+        if not self.step or not self.error:
+            return text
+        if text.startswith(self.error):
+            return f"{self.step} failed{text.removeprefix(self.error)}"
+        return text.replace(f"{self.step}: {self.error}", f"{self.step} failed")
 
 
 @dataclass(frozen=True)
@@ -248,7 +285,17 @@ class RunReport:
 
     @property
     def blocking(self) -> tuple[FindingLine, ...]:
-        return tuple(finding for finding in self.findings if not finding.verdict.promotes)
+        """What does not promote. An attempt that was followed by another has no last word."""
+        last = {(finding.phase, finding.stage, finding.step): finding for finding in self.findings}
+        return tuple(finding for finding in last.values() if not finding.verdict.promotes)
+
+    @property
+    def first_finding(self) -> FindingLine | None:
+        """The finding that is the first error, where a check found it."""
+        if self.first_error is None:
+            return None
+        place = (self.first_error.stage, self.first_error.step)
+        return next((finding for finding in self.blocking if (finding.stage, finding.step) == place), None)
 
     @property
     def recommendations(self) -> tuple[FindingLine, ...]:
@@ -270,11 +317,11 @@ def build(entries: Sequence[Entry]) -> RunReport:
         outcome=_outcome(finished),
         exit_code=None if exit_code is None else int(exit_code),
         summary=_text(finished, "summary"),
-        took_s=_seconds(finished, "took_s"),
+        took_s=_took(facts, finished),
         stages=stages,
         not_reached=_not_reached(facts, stages),
         findings=findings,
-        first_error=_first_error(facts, stages, findings),
+        first_error=_first_error(facts, stages),
         way_back=_way_back(facts),
         closed=_closed(facts),
         superseded_by=_superseded_by(entries, run),
@@ -290,14 +337,19 @@ def build(entries: Sequence[Entry]) -> RunReport:
 
 
 class _Facts:
-    """The entries of one run with what several sections need: the phase of each, its offset, the findings."""
+    """The entries of one run with what several sections need: the phase of each, its offset, the findings.
+
+    Offsets leave out the time in which a run that was resumed stood still.
+    """
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
         self.start = entries[0].at if entries else None
-        back = next((index for index, entry in enumerate(entries) if entry.kind is Kind.WAYBACK_STARTED), len(entries))
-        self.phased = [
-            (Phase.FORWARD if index < back else Phase.WAY_BACK, entry) for index, entry in enumerate(entries)
+        self.phased = _phased(entries)
+        self._pauses = [
+            (entry.at, (entry.at - before.at).total_seconds())
+            for before, entry in pairwise(entries)
+            if entry.kind is Kind.RUN_STARTED
         ]
         self.findings = [_finding(phase, entry) for phase, entry in self.phased if entry.kind is Kind.FINDING]
 
@@ -310,11 +362,31 @@ class _Facts:
         return found[-1].data if found else NOTHING
 
     def offset(self, entry: Entry) -> float:
-        return (entry.at - self.start).total_seconds() if self.start else 0.0
+        paused = sum(seconds for until, seconds in self._pauses if until <= entry.at)
+        return (entry.at - self.start).total_seconds() - paused if self.start else 0.0
+
+
+def _phased(entries: Sequence[Entry]) -> list[tuple[Phase, Entry]]:
+    """Each entry with its phase. Steps run side by side: what began before the way back ends in its own phase."""
+    phased = []
+    phase = Phase.FORWARD
+    begun: set[tuple[str, str]] = set()
+    for entry in entries:
+        place = (_text(entry.data, "stage"), _text(entry.data, "step"))
+        if entry.kind is Kind.WAYBACK_STARTED:
+            phase = Phase.WAY_BACK
+        if entry.kind in (Kind.STAGE_STARTED, Kind.STEP_STARTED) and phase is Phase.FORWARD:
+            begun.add(place)
+        ends = entry.kind in (Kind.STAGE_FINISHED, Kind.STEP_FINISHED)
+        phased.append((Phase.FORWARD if ends and place in begun else phase, entry))
+        if ends:
+            begun.discard(place)
+    return phased
 
 
 def _header(facts: _Facts) -> Header:
-    first = facts.last(Kind.RUN_STARTED)
+    starts = facts.all(Kind.RUN_STARTED)
+    first = starts[0].data if starts else NOTHING
     token = _number(facts.last(Kind.LEASE_TAKEN), "token")
     if not facts.entries:
         return Header()
@@ -329,11 +401,22 @@ def _header(facts: _Facts) -> Header:
         machine=_text(first, "machine") or None,
         reason=_text(first, "reason") or None,
         spec_digest=_text(first, "spec_digest") or None,
-        resumes=_text(first, "resumes") or None,
+        resumed=tuple(
+            Resumed(one.at, _text(one.data, "who"), _text(one.data, "machine"), _text(one.data, "reason"))
+            for one in starts
+            if _text(one.data, "resumes")
+        ),
         lease_token=None if token is None else int(token),
         started=facts.start,
         last_entry=facts.entries[-1].at,
     )
+
+
+def _took(facts: _Facts, finished: Mapping[str, Any]) -> float | None:
+    """Without the time in which it stood still. A resumed run's own count begins where it was resumed."""
+    if finished and len(facts.all(Kind.RUN_STARTED)) > 1:
+        return facts.offset(facts.all(Kind.RUN_FINISHED)[-1])
+    return _seconds(finished, "took_s")
 
 
 def _outcome(finished: Mapping[str, Any]) -> Outcome | None:
@@ -384,10 +467,27 @@ def _stages(facts: _Facts) -> tuple[StageLine, ...]:
     for (phase, name), entries in blocks.items():
         end = next((entry for entry in reversed(entries) if entry.kind is Kind.STAGE_FINISHED), None)
         data = end.data if end else NOTHING
-        outcome = _text(data, "outcome") or None
-        steps = _steps(facts, phase, entries)
-        lines.append(StageLine(name, phase, facts.offset(entries[0]), _seconds(data, "took_s"), outcome, steps))
+        lines.append(
+            StageLine(
+                name=name,
+                phase=phase,
+                offset_s=facts.offset(entries[0]),
+                took_s=_stage_took(facts, entries, data),
+                outcome=_text(data, "outcome") or None,
+                begun=any(entry.kind in (Kind.STAGE_STARTED, Kind.STEP_STARTED) for entry in entries),
+                steps=_steps(facts, phase, entries),
+            )
+        )
     return tuple(lines)
+
+
+def _stage_took(facts: _Facts, entries: Sequence[Entry], data: Mapping[str, Any]) -> float | None:
+    """What a stage took, altogether when a resumed run began it again; None without an end."""
+    starts = [index for index, entry in enumerate(entries) if entry.kind is Kind.STAGE_STARTED]
+    if len(starts) < 2 or not data:
+        return _seconds(data, "took_s")
+    parts = [entries[begin:end] for begin, end in pairwise([*starts, len(entries)])]
+    return sum(facts.offset(part[-1]) - facts.offset(part[0]) for part in parts)
 
 
 def _steps(facts: _Facts, phase: Phase, entries: Sequence[Entry]) -> tuple[StepLine, ...]:
@@ -406,7 +506,7 @@ def _step(facts: _Facts, phase: Phase, name: str, entries: Sequence[Entry]) -> S
     data = end.data if end else NOTHING
     findings = [_finding(phase, entry) for entry in since_start if entry.kind is Kind.FINDING]
     begun = entries[0]
-    spread = (end.at - begun.at).total_seconds() if end else None
+    spread = facts.offset(end) - facts.offset(begun) if end else None
     return StepLine(
         name=name,
         does=_text(last_start, "does"),
@@ -414,12 +514,19 @@ def _step(facts: _Facts, phase: Phase, name: str, entries: Sequence[Entry]) -> S
         took_s=spread if len(starts) > 1 else _seconds(data, "took_s", spread),
         limit_s=_seconds(last_start, "limit_s"),
         attempts=max(len(starts), int(_number(last_start, "attempt") or 0)),
-        outcome=_text(data, "outcome") or None,
+        outcome=_text(data, "outcome") or _outcome_of(findings if not starts else []),
         error=_text(data, "error"),
         remedy=_text(data, "remedy"),
         armed=tuple(_text(entry.data, "name") for entry in entries if entry.kind is Kind.CHECKPOINT_ARMED),
         finding=findings[-1] if findings else None,
     )
+
+
+def _outcome_of(findings: Sequence[FindingLine]) -> str | None:
+    """How a step ended of which only findings are on record."""
+    if not findings:
+        return None
+    return "done" if findings[-1].verdict.promotes else "failed"
 
 
 def _not_reached(facts: _Facts, stages: Iterable[StageLine]) -> tuple[str, ...]:
@@ -430,17 +537,22 @@ def _not_reached(facts: _Facts, stages: Iterable[StageLine]) -> tuple[str, ...]:
     return tuple(name for name in names if name not in reached)
 
 
-def _first_error(facts: _Facts, stages: Iterable[StageLine], findings: Iterable[FindingLine]) -> FirstError | None:
+def _first_error(facts: _Facts, stages: Sequence[StageLine]) -> FirstError | None:
     if recorded := facts.all(Kind.RUN_FAILED):
         data = recorded[0].data
-        return FirstError(_text(data, "stage"), _text(data, "step"), _text(data, "error"), _text(data, "remedy"))
-    for finding in findings:
-        if not finding.verdict.promotes:
-            return FirstError(finding.stage, finding.step, finding.reason, finding.remedy)
-    for stage in stages:
-        for step in stage.steps:
-            if step.outcome in ("failed", "timed out"):
-                return FirstError(stage.name, step.name, step.error or step.outcome, step.remedy)
+        where = _text(data, "step")
+        error = _text(data, "error").removeprefix(f"{where}: ")
+        return FirstError(_text(data, "stage"), where, error, _text(data, "remedy"))
+    if _outcome(facts.last(Kind.RUN_FINISHED)) is Outcome.DONE:
+        return None
+    steps = [(stage, step) for stage in stages for step in stage.steps]
+    for stage, step in steps:
+        if step.finding and not step.finding.verdict.promotes and step.outcome in (None, *JUDGED):
+            return FirstError(stage.name, step.name, step.finding.reason, step.finding.remedy)
+    for stage, step in steps:
+        if step.outcome in ("failed", "timed out"):
+            error = step.error.removeprefix(f"{step.name}: ")
+            return FirstError(stage.name, step.name, error or step.outcome, step.remedy)
     return None
 
 
@@ -544,15 +656,18 @@ def _watch(findings: Iterable[FindingLine]) -> tuple[Watch, ...]:
 
 
 def _live(facts: _Facts, header: Header) -> Live:
-    """Follows the entries that say something of what serves; the last word counts."""
+    """Follows the entries that say something of what serves; the last word counts.
+
+    An entry is written before what it tells of is done, so that an unfinished run's last word is only an intention.
+    """
     if not facts.all(Kind.RUN_STARTED):
         return Live(ServiceState.UNKNOWN, None, "Not recorded: the record does not say how the run began.")
-    state = ServiceState.UNKNOWN if header.resumes else ServiceState.UNCHANGED
-    release = header.previous
-    back = False
-    why = f"Not recorded by this run: it goes on from run {header.resumes}."
+    goes_on = _text(facts.all(Kind.RUN_STARTED)[0].data, "resumes")
+    state = ServiceState.UNKNOWN if goes_on else ServiceState.UNCHANGED
+    release, back, outcome = header.previous, False, _outcome(facts.last(Kind.RUN_FINISHED))
+    why = "Not recorded here: the run was resumed, and what it did before is not among these entries."
     for entry in facts.entries:
-        data = entry.data
+        said = entry.data
         match entry.kind:
             case Kind.CHECKPOINT_ARMED:
                 state, why = ServiceState.UNKNOWN, "A change had begun and its end is not recorded."
@@ -561,17 +676,25 @@ def _live(facts: _Facts, header: Header) -> Live:
                 why = "The way back had begun and its end is not recorded."
             case Kind.PAYMENTS_CLOSED:
                 state, why = ServiceState.UNKNOWN, "Payments were closed; that they were reopened is not recorded."
-            case Kind.RELEASE_MARKED if back:
-                pass  # payments are still closed; only what follows says how it ended
-            case Kind.RELEASE_MARKED if _text(data, "state") == "live":
-                state, release = ServiceState.UNKNOWN, _text(data, "release") or None
+            case Kind.RELEASE_MARKED if not back and _text(said, "state") == "live":
+                state, release = ServiceState.UNKNOWN, _text(said, "release") or None
                 why = f"Release {release} had been switched in and was not proven yet."
-            case Kind.RELEASE_MARKED if _text(data, "state") == "verified":
-                state, release = ServiceState.VERIFIED, _text(data, "release") or None
-            case Kind.REOPENED if _text(data, "release"):
-                state, release = ServiceState.VERIFIED, _text(data, "release")
+            case Kind.RELEASE_MARKED if not back and _text(said, "state") == "verified":
+                release = _text(said, "release") or None
+                state = ServiceState.VERIFIED if outcome is Outcome.DONE else ServiceState.UNKNOWN
+                why = f"Release {release} had passed its proofs; that it was kept as verified is not recorded."
+            case Kind.REOPENED:
+                release = _text(said, "release") or None
+                state = ServiceState.VERIFIED if release else ServiceState.NOTHING_LIVE
+            case Kind.CLOSED if outcome is None:
+                state, release, why = (
+                    ServiceState.UNKNOWN,
+                    None,
+                    "It was being closed; that it is closed is not recorded.",
+                )
             case Kind.CLOSED:
-                state, release = ServiceState.CLOSED, None
+                not_closed = _text(said, "how").startswith(NOT_CLOSED)
+                state, release = ServiceState.NOT_CLOSED if not_closed else ServiceState.CLOSED, None
             case _:
                 pass
     return Live(state, release, _live_sentence(state, release, why))
@@ -581,8 +704,12 @@ def _live_sentence(state: ServiceState, release: str | None, why: str) -> str:
     match state:
         case ServiceState.VERIFIED:
             return f"Yes. Release {release} serves and takes payments; it is verified."
+        case ServiceState.NOTHING_LIVE:
+            return "No release is live, as before this run."
         case ServiceState.CLOSED:
             return "It is closed. It takes no new payments until a person reopens it."
+        case ServiceState.NOT_CLOSED:
+            return "No, and it is NOT closed: close it by hand at once."
         case ServiceState.UNCHANGED if release:
             return f"As it was before: this run changed nothing. The last verified release is {release}."
         case ServiceState.UNCHANGED:
@@ -597,7 +724,7 @@ _HEADLINES: Mapping[Outcome | None, str] = {
     Outcome.RESTORED: "Failed, restored and confirmed",
     Outcome.PERSON_NEEDED: "A person is needed",
     Outcome.INTERRUPTED: "Interrupted, nothing was changed",
-    Outcome.BUG: "Stopped by a bug of the pipeline",
+    Outcome.BUG: "Stopped by a bug of Tollgate",
     None: "Not finished when the record ends",
 }
 
@@ -613,7 +740,7 @@ def _answers(report: RunReport) -> Answers:
 
 def _happened(report: RunReport) -> str:
     if report.summary:
-        return report.summary
+        return report.first_error.named_in(report.summary) if report.first_error else report.summary
     if report.outcome is None and report.stages:
         stage = report.stages[-1]
         open_steps = [step.name for step in stage.steps if step.outcome is None]
@@ -633,7 +760,7 @@ def _todo(report: RunReport) -> list[str]:
             advice = sum(finding.verdict is Verdict.ADVICE for finding in report.findings)
             return [f"Nothing now. Read the recommendations ({advice})." if advice else "Nothing."]
         case Outcome.REFUSED:
-            blocking = [finding.remedy for finding in report.findings if not finding.verdict.promotes]
+            blocking = [finding.remedy for finding in report.blocking]
             return [*(blocking or [error.remedy if error else ""]), again]
         case Outcome.RESTORED:
             return [error.remedy if error else "", f"Then deploy again: `./inv deploy{where}`."]
@@ -644,7 +771,7 @@ def _todo(report: RunReport) -> list[str]:
             return [f"Nothing. {again}"]
         case Outcome.BUG:
             look = f"See what serves: `./inv status{where}`."
-            return ["Report it, with the folder of this report.", look]
+            return [error.remedy if error else "", "Report it, with the folder of this report.", look]
         case None:
             return _todo_unfinished(report, where)
 

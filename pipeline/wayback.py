@@ -256,7 +256,10 @@ async def _proof(session: Session, world: World, step: PlannedStep) -> str:
 
 async def _reconcile(session: Session, world: World, way: Way) -> list[str]:
     try:
-        result = await reconcile(world.gateway, world.service, world.clock, since=way.since, settle=SETTLE, repair=True)
+        async with asyncio.timeout(RESTORE_LIMIT):
+            result = await reconcile(
+                world.gateway, world.service, world.clock, since=way.since, settle=SETTLE, repair=True
+            )
     except Exception as failure:
         error = _told(failure)
         session.recorder.record(Kind.RECONCILED, ok=False, paid=0, activated=0, repaired=[], mismatches=[], error=error)
@@ -320,6 +323,8 @@ def _manual(session: Session, way: Way, problems: Sequence[str]) -> list[str]:
 
 
 def _told(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"not done in time {error}".strip()
     if isinstance(error, TollgateError):
         return f"{error} {error.remedy}".strip()
     return f"{type(error).__name__}: {error}"

@@ -22,9 +22,11 @@ class Redacts(Protocol):
 
 
 def took(seconds: float | None) -> str:
-    """A duration with its unit: `0.4 s`, `2 min 05 s`, `1 h 03 min`."""
+    """A duration with its unit: `40 ms`, `0.4 s`, `2 min 05 s`, `1 h 03 min`."""
     if seconds is None:
         return NOT_RECORDED
+    if 0 < seconds < 0.095:
+        return f"{max(seconds * 1000, 1):.0f} ms"
     if seconds < 59.95:
         return f"{max(seconds, 0.0):.1f} s"
     minutes, rest = divmod(round(seconds), 60)

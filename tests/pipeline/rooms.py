@@ -1,4 +1,4 @@
-"""Small rooms in memory for the engine to work with: a target, a service, a till, and checks that say what they are told.
+"""Small rooms in memory for the engine: a target, a service, a till, and checks that say what they are told.
 
 The engine, its journal, its lease and the checkpoints are the real ones.
 """
@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from random import Random
+from random import SystemRandom
+from secrets import token_hex
 from typing import Any
 
 import httpx
@@ -245,7 +246,7 @@ def _digest(text: str) -> str:
 
 @dataclass
 class Shop:
-    """The service as its visitors see it, and the gateway it uses. `deaf`: it does not honour the maintenance switch."""
+    """The service as its visitors see it, and its gateway. `deaf`: it does not honour the maintenance switch."""
 
     ground: Ground
     deaf: bool = False
@@ -314,7 +315,7 @@ class Yard:
         self.asked: list[str] = []
         self.output: list[str] = []
         self.checkpoints = dict(CHECKPOINTS)
-        self.secret = Secret(Random().randbytes(18).hex())
+        self.secret = Secret(token_hex(18))
         self.clock = StubbornClock()
         self.around: Callable[[str, int], None] | None = None
         self._runs = 0
@@ -349,7 +350,7 @@ class Yard:
     ) -> Iterator[Session]:
         self._runs += 1
         run = run or f"run-{self._runs}"
-        slot, token = LeaseSlot(), Secret(Random().randbytes(18).hex())
+        slot, token = LeaseSlot(), Secret(token_hex(18))
         redactor = Redactor([self.secret, token])
         value = SettingValue("API_SECRET", self.secret, "environment")
         settings = Settings({"API_SECRET": value}, (), ("environment",))
@@ -386,7 +387,7 @@ class Yard:
                 service=Service("https://shop.test", self.spec.contract, self.shop.client),
                 http=self.shop.client,
                 clock=self.clock,
-                random=Random(),
+                random=SystemRandom(),
                 run=RunInfo(run, self.clock.now(), release, None, self.folder / "dist", token, 1.0),
                 facts=Facts(),
             )
@@ -395,6 +396,7 @@ class Yard:
                 spec_digest="spec",
                 environment="staging",
                 state=self.folder,
+                lease_file=self.folder / "lease.sqlite",
                 who="thandi",
                 machine="test",
                 catalogue=Catalogue(self.checks, self.checkpoints, {}, gateways),

@@ -37,6 +37,13 @@ PROOFS = (
     "webhook.duplicate_is_harmless",
 )
 WATCHES = ("watch.payment_success", "watch.initialisation_time", "watch.webhook_time", "watch.webhook_validation")
+TEST_MODE = (
+    "Test mode must be disabled in production: VITE_IKHOKHA_TEST_MODE is true in .env.production, allowed is false."
+)
+UNSIGNED = (
+    "POST /api/webhooks/ikhokha without a signature was answered with 200 in 12 ms and activated the enrolment "
+    "smoke-3f9a; 401 and no effect are expected."
+)
 CHECKPOINTS = ("release", "settings", "maintenance", "payments")
 
 
@@ -47,6 +54,7 @@ class Tale:
         self.run = run
         self.at = START
         self.entries: list[Entry] = []
+        self._begun: dict[str, datetime] = {}
 
     def tell(self, kind: Kind, after: float = 0.02, **data: Any) -> None:
         self.at += timedelta(seconds=after)
@@ -73,11 +81,39 @@ class Tale:
         self.tell(Kind.LEASE_TAKEN, token=41, owner="thandi@deploy-1", from_dead_owner=None)
 
     def check(self, stage: str, name: str, verdict: str = "PASS", after: float = 0.1, **finding: Any) -> None:
-        self.tell(Kind.STEP_STARTED, 0.0, stage=stage, step=name, does=f"check {name}", limit_s=60.0, attempt=1)
-        said = {"reason": "as it should be", "remedy": "", "evidence": {}, "rows": []}
-        self.tell(Kind.FINDING, after, stage=stage, step=name, check=name, verdict=verdict, **{**said, **finding})
-        outcome = "done" if verdict in ("PASS", "ADVICE", "SKIPPED") else "failed"
-        self.tell(Kind.STEP_FINISHED, 0.0, stage=stage, step=name, outcome=outcome, error="", remedy="", took_s=after)
+        self.begins(stage, name)
+        self.judged(stage, name, verdict, after, **finding)
+
+    def together(self, stage: str, names: Sequence[str], after: float = 0.1) -> None:
+        """Checks that run side by side."""
+        for name in names:
+            self.begins(stage, name)
+        for name in names:
+            self.judged(stage, name, after=after)
+
+    def begins(self, stage: str, name: str) -> None:
+        self.tell(Kind.STEP_STARTED, 0.001, stage=stage, step=name, does=f"check {name}", limit_s=60.0, attempt=1)
+        self._begun[name] = self.at
+
+    def judged(self, stage: str, name: str, verdict: str = "PASS", after: float = 0.1, **finding: Any) -> None:
+        said = self.found(stage, name, verdict, after, **finding)
+        good = verdict in ("PASS", "ADVICE", "SKIPPED")
+        self.tell(
+            Kind.STEP_FINISHED,
+            0.001,
+            stage=stage,
+            step=name,
+            outcome="skipped" if verdict == "SKIPPED" else "done" if good else "failed",
+            error="" if good else f"{name}: {said['reason']}",
+            remedy="" if good else said["remedy"],
+            took_s=(self.at - self._begun[name]).total_seconds(),
+        )
+
+    def found(self, stage: str, name: str, verdict: str = "PASS", after: float = 0.1, **finding: Any) -> dict[str, Any]:
+        """A finding alone: all that is on record of a proof on the way back."""
+        said = {"reason": "as it should be", "remedy": "", "evidence": {}, "rows": [], **finding}
+        self.tell(Kind.FINDING, after, stage=stage, step=name, check=name, verdict=verdict, **said)
+        return said
 
     def step(self, stage: str, name: str, does: str, after: float = 0.6, armed: Sequence[str] = (), **end: Any) -> None:
         self.tell(Kind.STEP_STARTED, 0.0, stage=stage, step=name, does=does, limit_s=90.0, attempt=1)
@@ -150,8 +186,7 @@ def _planned(name: str, does: str = "", way_back: str = "nothing to put back: it
 def _until_switched(tale: Tale) -> None:
     tale.starts()
     with tale.stage("gates"):
-        for name in GATES:
-            tale.check("gates", name)
+        tale.together("gates", GATES, 0.06)
     with tale.stage("build"):
         tale.step("build", "build", "run python sandbox/shop/build.py", 1.2)
         tale.check("build", "leaks.none_in_bundle")
@@ -167,8 +202,7 @@ def passing() -> list[Entry]:
     tale = Tale()
     _until_switched(tale)
     with tale.stage("prove"):
-        for name in PROOFS:
-            tale.check("prove", name, after=0.25)
+        tale.together("prove", PROOFS, 0.25)
     with tale.stage("watch"):
         tale.step("watch", "shoppers", "run python -m sandbox.shoppers", 5.0)
         tale.check(
@@ -207,8 +241,7 @@ def refused() -> list[Entry]:
             "gates",
             "settings.test_mode_off",
             "FAIL",
-            reason="Test mode must be disabled in production: VITE_IKHOKHA_TEST_MODE is true in .env.production, "
-            "allowed is false.",
+            reason=TEST_MODE,
             remedy="set VITE_IKHOKHA_TEST_MODE=false",
             evidence={"file": ".env.production", "line": 7, "found": "true", "allowed": ["false"]},
             rows=["G2", "G17", "T4"],
@@ -226,7 +259,7 @@ def refused() -> list[Entry]:
         Kind.RUN_FAILED,
         stage="gates",
         step="settings.test_mode_off",
-        error="Test mode must be disabled in production",
+        error=f"settings.test_mode_off: {TEST_MODE}",
         remedy="set VITE_IKHOKHA_TEST_MODE=false",
     )
     tale.ends("refused", 1, "Two gates refused the deploy to production; nothing was changed.")
@@ -242,8 +275,7 @@ def _fails_and_goes_back(tale: Tale) -> None:
             "webhook.refuses_unsigned",
             "FAIL",
             after=0.4,
-            reason="POST /api/webhooks/ikhokha without a signature was answered with 200 in 12 ms and activated the "
-            "enrolment smoke-3f9a; 401 and no effect are expected.",
+            reason=UNSIGNED,
             remedy="Verify IK-SIGN over the canonical form first in the webhook handler, and answer 401.",
             evidence={"sent": "unsigned SUCCESS", "status": 200, "took_ms": 12.4, "activations": 1},
             rows=["G11", "T6"],
@@ -253,18 +285,18 @@ def _fails_and_goes_back(tale: Tale) -> None:
         Kind.RUN_FAILED,
         stage="prove",
         step="webhook.refuses_unsigned",
-        error="The service accepts unsigned webhooks.",
+        error=f"webhook.refuses_unsigned: {UNSIGNED}",
         remedy="Verify IK-SIGN over the canonical form first in the webhook handler, and answer 401.",
     )
-    tale.tell(Kind.RELEASE_MARKED, release=RELEASE, state="bad", why="webhook.refuses_unsigned failed")
+    tale.tell(Kind.RELEASE_MARKED, release=RELEASE, state="bad", why=f"webhook.refuses_unsigned: {UNSIGNED}")
     tale.tell(
         Kind.WAYBACK_STARTED,
-        why="webhook.refuses_unsigned failed",
+        why=f"webhook.refuses_unsigned: {UNSIGNED}",
         release=PREVIOUS,
         checkpoints=[{"name": name, "captured": {"was": PREVIOUS}} for name in CHECKPOINTS],
         of_run=tale.run,
     )
-    tale.tell(Kind.PAYMENTS_CLOSED, why="webhook.refuses_unsigned failed")
+    tale.tell(Kind.PAYMENTS_CLOSED, why=f"webhook.refuses_unsigned: {UNSIGNED}")
 
 
 def _restore(tale: Tale, name: str, ok: bool = True, **said: Any) -> None:
@@ -279,18 +311,16 @@ def restored() -> list[Entry]:
     _fails_and_goes_back(tale)
     for name in ("maintenance", "settings", "release"):
         _restore(tale, name)
-    with tale.stage("prove"):
-        for name in PROOFS:
-            tale.check("prove", name, after=0.2)
+    for name in PROOFS:
+        tale.found("prove", name, after=0.2)
     tale.tell(Kind.RECONCILED, ok=True, paid=5, activated=5, repaired=["order-0031"], mismatches=[], error="")
     _restore(tale, "payments")
     tale.tell(Kind.REOPENED, release=PREVIOUS, took_s=4.2)
-    tale.ends("restored", 3, f"Release {RELEASE} failed its proofs; {PREVIOUS} serves again.")
+    tale.ends("restored", 3, f"webhook.refuses_unsigned: {UNSIGNED}; restored and confirmed: {PREVIOUS}")
     return tale.entries
 
 
-def person_needed() -> list[Entry]:
-    """A proof fails after the switch, and the way back cannot be confirmed: the service stays closed."""
+def _cannot_go_back() -> Tale:
     tale = Tale()
     _fails_and_goes_back(tale)
     _restore(tale, "maintenance")
@@ -312,17 +342,60 @@ def person_needed() -> list[Entry]:
         mismatches=[{"reference": "order-0044", "found": "paid, not activated", "expected": "1 activation"}],
         error="",
     )
-    tale.tell(
-        Kind.CLOSED,
-        why="checkpoint settings could not be confirmed",
-        how="maintenance switch",
-        manual=[
-            "Make /srv/betaskill writable: mount -o remount,rw /srv",
-            f"Put back the settings of {PREVIOUS}: cp settings/{PREVIOUS}.env releases/{PREVIOUS}/settings.env",
-            "Run ./inv rollback; it repeats every step safely and reopens the service when all is confirmed.",
-        ],
-    )
-    tale.ends("person needed", 4, "The way back could not be confirmed; maintenance mode stays on.")
+    why = "checkpoint settings: settings.env could not be written: read-only file system"
+    tale.tell(Kind.CLOSED, why=why, how="maintenance switch", manual=_manual(why))
+    return tale
+
+
+def _manual(why: str) -> list[str]:
+    return [
+        "The service in sandbox is closed for new payments and must stay so until this is done.",
+        f"Mend: {why}",
+        f"`./inv status --env sandbox` shows what runs; the goal is release {PREVIOUS} with its own settings.",
+        "Then `./inv rollback --env sandbox` restores, confirms, proves and reopens; it is safe to repeat.",
+    ]
+
+
+def person_needed() -> list[Entry]:
+    """A proof fails after the switch, and the way back cannot be confirmed: the service stays closed."""
+    tale = _cannot_go_back()
+    closed = f"sandbox is closed: the way back to {PREVIOUS} could not be confirmed"
+    tale.ends("person needed", 4, f"webhook.refuses_unsigned: {UNSIGNED}; {closed}")
+    return tale.entries
+
+
+def not_closed() -> list[Entry]:
+    """Worse: not even closing works."""
+    tale = _cannot_go_back()
+    at_once = "sandbox is NOT closed. Close it by hand at once, in the proxy in front of it."
+    why = "checkpoint settings: settings.env could not be written: read-only file system"
+    how = "not closed: maintenance switch: no answer; closing the target: no answer"
+    tale.tell(Kind.CLOSED, why=why, how="the target answers 503 itself", manual=_manual(why))
+    tale.tell(Kind.CLOSED, why=why, how=how, manual=[at_once, *_manual(why)[1:]])
+    tale.ends("person needed", 4, "sandbox IS NOT CLOSED AND MUST BE, BY HAND")
+    return tale.entries
+
+
+def interrupted() -> list[Entry]:
+    """Ctrl-C during the build."""
+    tale = Tale()
+    tale.starts()
+    with tale.stage("gates"):
+        tale.together("gates", GATES, 0.06)
+    with tale.stage("build", "cancelled"):
+        tale.step("build", "build", "run python sandbox/shop/build.py", 0.7, outcome="cancelled")
+    tale.tell(Kind.RUN_FAILED, stage="", step="", error="interrupted by Ctrl-C", remedy="Run it again when you like.")
+    tale.ends("interrupted", 130, "interrupted by Ctrl-C; nothing was changed")
+    return tale.entries
+
+
+def bug() -> list[Entry]:
+    """Something of the pipeline itself broke before the first change."""
+    tale = Tale()
+    tale.starts()
+    error = "a bug of Tollgate: KeyError: 'gates'"
+    tale.tell(Kind.RUN_FAILED, stage="", step="", error=error, remedy="Report it with bug.log.")
+    tale.ends("bug", 70, f"{error}; nothing was changed")
     return tale.entries
 
 
@@ -332,6 +405,31 @@ def crashed() -> list[Entry]:
     _until_switched(tale)
     tale.tell(Kind.STAGE_STARTED, stage="prove")
     tale.tell(Kind.STEP_STARTED, stage="prove", step="health.ready", does="check health.ready", limit_s=60.0, attempt=1)
+    return tale.entries
+
+
+def resumed() -> list[Entry]:
+    """`./inv deploy --resume` finishes, two hours later, what the crashed run left behind."""
+    tale = Tale()
+    tale.entries = crashed()
+    tale.at = tale.entries[-1].at + timedelta(hours=2)
+    reason = f"resumed; it stood at step.started prove health.ready at {tale.entries[-1].at:%Y-%m-%d %H:%M:%S} UTC"
+    tale.starts(who="sipho", reason=reason, resumes=tale.run)
+    for name in ("gates", "build", "deploy"):
+        with tale.stage(name):
+            pass
+    with tale.stage("prove"):
+        tale.together("prove", PROOFS, 0.25)
+    with tale.stage("finish"):
+        tale.step("finish", "release.verify", "act release.verify", 0.1)
+        tale.tell(Kind.RELEASE_MARKED, release=RELEASE, state="verified", why=f"all stages of run {tale.run} passed")
+    tale.tell(
+        Kind.RUN_FINISHED,
+        outcome="done",
+        exit_code=0,
+        summary=f"{RELEASE} is live and verified in sandbox",
+        took_s=3.1,
+    )
     return tale.entries
 
 
@@ -349,8 +447,7 @@ def rolled_back() -> list[Entry]:
     tale.tell(Kind.PAYMENTS_CLOSED, why="the runner was killed")
     for name in ("maintenance", "settings", "release"):
         _restore(tale, name)
-    with tale.stage("prove"):
-        tale.check("prove", "health.ready")
+    tale.found("prove", "health.ready")
     tale.tell(Kind.RECONCILED, ok=True, paid=0, activated=0, repaired=[], mismatches=[], error="")
     _restore(tale, "payments")
     tale.tell(Kind.REOPENED, release=PREVIOUS, took_s=2.8)
@@ -377,7 +474,11 @@ RUNS: Mapping[str, Callable[[], list[Entry]]] = {
     "refused": refused,
     "restored": restored,
     "person needed": person_needed,
+    "not closed": not_closed,
+    "interrupted": interrupted,
+    "bug": bug,
     "crashed": crashed,
+    "resumed": resumed,
     "rolled back": rolled_back,
 }
 

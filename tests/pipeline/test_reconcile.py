@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.service import Service
 from pipeline.spec import Contract
 from tests.pipeline.rooms import Ground, Shop, StubbornClock
 
-SINCE = datetime.now(UTC)
+SINCE = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def payment(reference: str, *, paid: bool = True, cents: int = 100, link: str = "", created: str = "") -> Any:
@@ -23,37 +24,32 @@ def payment(reference: str, *, paid: bool = True, cents: int = 100, link: str = 
     return GatewayPayment(link or f"link-{reference}", reference, cents, status, paid, created or SINCE.isoformat())  # type: ignore[arg-type]
 
 
-CASES = [
-    ("agreed", [payment("a")], Seen(1, 100), None),
-    ("unpaid and not activated", [payment("a", paid=False)], Seen(0, 100), None),
-    ("never seen and unpaid", [payment("a", paid=False)], Seen(0, None), None),
-    ("second link unpaid", [payment("a"), payment("a", paid=False, link="b")], Seen(1, 100), None),
-    ("lost", [payment("a")], Seen(0, 100), ("0 activations", "1 activation", True)),
-    ("doubled", [payment("a")], Seen(2, 100), ("2 activations", "1 activation", False)),
-    (
-        "given away",
+CASES: Mapping[str, tuple[Any, Seen, tuple[str, str, bool] | None]] = {
+    "agreed": ([payment("a")], Seen(1, 100), None),
+    "unpaid and not activated": ([payment("a", paid=False)], Seen(0, 100), None),
+    "never seen and unpaid": ([payment("a", paid=False)], Seen(0, None), None),
+    "second link unpaid": ([payment("a"), payment("a", paid=False, link="b")], Seen(1, 100), None),
+    "lost": ([payment("a")], Seen(0, 100), ("0 activations", "1 activation", True)),
+    "doubled": ([payment("a")], Seen(2, 100), ("2 activations", "1 activation", False)),
+    "given away": (
         [payment("a", paid=False)],
         Seen(1, 100),
         ("1 activations", "no activation: the gateway has no paid payment", False),
     ),
-    (
-        "other amount",
+    "other amount": (
         [payment("a", cents=1)],
         Seen(1, 100),
         ("100 cents at the service", "1 cents, as the gateway was paid", False),
     ),
-    (
-        "paid twice",
+    "paid twice": (
         [payment("a"), payment("a", link="b")],
         Seen(1, 100),
         ("paid 2 times at the gateway", "one paid payment for a reference", False),
     ),
-]
+}
 
 
-@pytest.mark.parametrize(
-    ("payments", "seen", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
-)
+@pytest.mark.parametrize(("payments", "seen", "expected"), CASES.values(), ids=CASES)
 def test_compare(payments: Any, seen: Seen, expected: tuple[str, str, bool] | None) -> None:
     """Exactly one activation for each paid payment, none without, to the cent."""
     result = compare(payments, {"a": seen})

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import runner
 from pipeline.contracts import SwitchName, World
-from pipeline.errors import Exit, LeaseHeld, PersonNeeded, TargetError, Usage
+from pipeline.errors import Exit, LeaseHeld, PersonNeeded, Refused, TargetError, Usage
 from pipeline.events import Entry, Event, Kind
 from pipeline.lease import Lease, Owner
 from pipeline.verdict import Finding, failed, inconclusive, skipped
@@ -55,7 +55,7 @@ async def test_refusing_gates_end_the_run_with_nothing_changed(yard: Yard) -> No
 @pytest.mark.parametrize("finding", [inconclusive("nobody came", "wait"), BAD], ids=["inconclusive", "fail"])
 @pytest.mark.parametrize("check", ["proof.one", "watch.one"])
 async def test_what_does_not_promote_is_taken_back(yard: Yard, check: str, finding: Finding) -> None:
-    """A proof or a watch that failed or measured nothing ends with the old release back, confirmed and proven: exit 3."""
+    """A proof or watch that failed or measured nothing ends with the old release back, and proven: exit 3."""
 
     async def about_the_new(world: World) -> Finding:
         return finding if world.run.release == NEW else skipped("not about this one")
@@ -326,7 +326,7 @@ async def test_resume_is_refused_when_the_plan_changed(yard: Yard) -> None:
     await yard.killed_at(Kind.STEP_FINISHED, step="release.switch")
     other = Yard(yard.folder, {**STORY, "watch": []})
     other.ground, other.shop = yard.ground, yard.shop
-    with pytest.raises(runner.Refused, match="plans other steps") as refused:
+    with pytest.raises(Refused, match="plans other steps") as refused:
         await other.resume()
     assert "rollback" in refused.value.remedy
 
@@ -362,7 +362,7 @@ async def test_look_at_nothing_is_no_pass(yard: Yard) -> None:
     with yard.opened() as session:
         assert (await runner.look(session, yard.plan("validate", ()))).exit is Exit.REFUSED
     yard.ground.live = None
-    with yard.opened() as session, pytest.raises(runner.Refused, match="nothing is live"):
+    with yard.opened() as session, pytest.raises(Refused, match="nothing is live"):
         await runner.look(session, yard.plan("verify", ("prove",)))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from tests.pipeline.rooms import ALL, NEW, OLD, STORY, Yard
 BAD = failed("it does not hold", "mend it")
 
 
-def yard_with(folder: Path, **stages: Sequence[Mapping[str, Any]]) -> Yard:
+def yard_with(folder: Path, **stages: Any) -> Yard:
     yard = Yard(folder, {**STORY, **stages})
     yard.verified(OLD)
     return yard
@@ -57,7 +56,7 @@ async def test_failing_step_cancels_its_siblings(tmp_path: Path) -> None:
     """Outside the gates the first failure ends the stage: what still runs is cancelled and told so."""
     yard = yard_with(tmp_path)
     yard.says = {"proof.one": for_ever, "proof.two": BAD}
-    with pytest.raises(StepFailed, match="proof.two: it does not hold"):
+    with pytest.raises(StepFailed, match=r"proof\.two: it does not hold"):
         await run(yard, "prove")
     assert outcomes(yard) == {"proof.one": "cancelled", "proof.two": "failed"}
     assert yard.told(Kind.STAGE_FINISHED)[0]["outcome"] == "failed"
@@ -75,7 +74,7 @@ async def test_first_failure_is_the_one_reported(tmp_path: Path) -> None:
     for error in (GatewayUnreachable("worse"), RuntimeError("a bug")):
         yard = yard_with(tmp_path / type(error).__name__)
         yard.says = {"proof.one": worse, "proof.two": BAD}
-        with pytest.raises(StepFailed, match="proof.two: it does not hold"):
+        with pytest.raises(StepFailed, match=r"proof\.two: it does not hold"):
             await run(yard, "prove")
 
 
@@ -117,6 +116,15 @@ async def test_step_out_of_time_is_ended(tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match=r"slow: not done within its limit of 0\.01 s"):
         await run(yard, "prove")
     assert outcomes(yard) == {"slow": "timed out"}
+
+
+async def test_time_limit_inside_a_step_is_told_apart(tmp_path: Path) -> None:
+    """A step in which some other limit ran out is not said to have used up its own."""
+    yard = yard_with(tmp_path)
+    yard.ground.broken = {f"stage {NEW}": TimeoutError("the host did not answer")}
+    with pytest.raises(StepFailed, match="a time limit inside it ran out: the host did not answer"):
+        await run(yard, "deploy")
+    assert outcomes(yard) == {"release.stage": "failed"}
 
 
 async def test_retries_gather_anew(tmp_path: Path) -> None:

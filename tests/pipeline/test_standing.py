@@ -128,7 +128,7 @@ def test_resumed_run_is_one_run() -> None:
     """What both processes of a resumed deploy armed and finished counts, under one name."""
     record = Record().begins("a").arms("a").begins("a").tell("a", Kind.STEP_FINISHED, **STEP, outcome="done")
     (found,) = record.open
-    assert (len(found.armed), found.done.steps, found.started) == (2, {("deploy", "release.switch")}, START)
+    assert (len(found.armed), found.done.steps, found.started) == (2, frozenset({("deploy", "release.switch")}), START)
 
 
 def test_entries_before_a_start_are_no_run() -> None:

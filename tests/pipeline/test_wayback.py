@@ -1,4 +1,4 @@
-"""The way back, taken by a failed deploy and by `rollback`: what is put back, in which order, and when it stays closed."""
+"""The way back of a failed deploy and of `rollback`: what is put back, in which order, and when it stays closed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_order_of_the_way_back(yard: Yard) -> None:
 
 
 async def test_proofs_of_the_way_back_use_the_settings_the_release_was_verified_with(yard: Yard) -> None:
-    """The old release is proven, and its payments reconciled, with its own settings and not with those of the bad one."""
+    """The old release is proven, and its payments reconciled, with its own settings, not with those of the bad one."""
 
     async def seen(world: World) -> Finding:
         values.append((world.run.release, world.settings.text("API_SECRET")))
@@ -166,8 +166,8 @@ async def test_crash_of_the_way_back_itself_closes(yard: Yard) -> None:
             return broken_till
 
     with yard.opened(release=NEW) as session:
-        session = replace(session, catalogue=replace(session.catalogue, gateways=Gateways()))
-        outcome = await runner.deploy(session, yard.plan(), Owner.this_process("run-1"))
+        broken = replace(session, catalogue=replace(session.catalogue, gateways=Gateways()))
+        outcome = await runner.deploy(broken, yard.plan(), Owner.this_process("run-1"))
     assert (outcome.exit, SwitchName.MAINTENANCE in yard.ground.switches) == (Exit.PERSON_NEEDED, True)
     assert "ZeroDivisionError" in yard.told(Kind.CLOSED)[0]["why"]
     assert yard.told(Kind.RUN_FAILED)[0]["error"] == "watch.one: it does not hold"
@@ -361,6 +361,17 @@ async def test_rollback_starts_where_the_target_is_unclear(yard: Yard) -> None:
     yard.ground.live = None
     assert (await yard.rollback()).exit is Exit.DONE
     assert yard.ground.live == NEW
+
+
+async def test_checkpoints_are_armed_in_the_order_of_their_table(tmp_path: Path) -> None:
+    """However a step lists them, settings are put back before the release that is started with them."""
+    switch = {"act": "release.switch", "needs": ["release.stage"], "checkpoints": [*reversed(ALL)]}
+    yard = Yard(tmp_path, {**STORY, "deploy": [{"act": "release.stage"}, switch]})
+    yard.verified(OLD)
+    failing_once(yard)
+    await yard.deploy()
+    assert [told["name"] for told in yard.told(Kind.CHECKPOINT_ARMED)] == ALL
+    assert [told["name"] for told in yard.told(Kind.CHECKPOINT_RESTORING)][:2] == ["settings", "release"]
 
 
 async def test_captured_checkpoints_are_those_the_step_names_and_the_doors(tmp_path: Path) -> None:
