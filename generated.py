@@ -22,6 +22,7 @@ def files() -> Mapping[Path, str]:
 def write() -> list[Path]:
     """Writes them; returns their paths."""
     for path, text in files().items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return list(files())
 
