@@ -278,7 +278,7 @@ def _after(data: Mapping[str, Any]) -> str:
 
 def _confirmed(data: Mapping[str, Any]) -> tuple[str, str]:
     if data.get("ok") is True:
-        return "restored", f"{data.get('name')}: put back, read again and confirmed"
+        return "restored", f"{data.get('name')}: read again and confirmed"
     said = [f"found {data['found']}" if data.get("found") else "", str(data.get("error") or "")]
     expected = f"expected {data['expected']}" if data.get("expected") else ""
     return "NOT RESTORED", f"{data.get('name')}: " + "; ".join(part for part in (*said, expected) if part)

@@ -6,6 +6,7 @@ shown as "not recorded"; nothing is guessed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -164,9 +165,8 @@ class FirstError:
         """The text with this error named by its step instead of told again."""
         if not self.step or not self.error:
             return text
-        if text.startswith(self.error):
-            return f"{self.step} failed{text.removeprefix(self.error)}"
-        return text.replace(f"{self.step}: {self.error}", f"{self.step} failed")
+        whole = rf"(?:^|{re.escape(self.step)}: ){re.escape(self.error)}(?=$|[;,.])"
+        return re.sub(whole, lambda _: f"{self.step} failed", text)
 
 
 @dataclass(frozen=True)
@@ -533,7 +533,8 @@ def _not_reached(facts: _Facts, stages: Iterable[StageLine]) -> tuple[str, ...]:
     plan = facts.last(Kind.RUN_STARTED).get("plan")
     planned = _list(plan, "stages") if isinstance(plan, Mapping) else []
     names = [_text(stage, "name") for stage in planned if isinstance(stage, Mapping)]
-    reached = {stage.name for stage in stages if stage.phase is Phase.FORWARD}
+    going_back = _text(facts.last(Kind.RUN_STARTED), "verb") == "rollback"
+    reached = {stage.name for stage in stages if going_back or stage.phase is Phase.FORWARD}
     return tuple(name for name in names if name not in reached)
 
 

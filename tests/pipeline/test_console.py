@@ -253,7 +253,7 @@ def test_the_way_back_is_told_step_by_step(kind: ConsoleKind) -> None:
     assert "way back" in text and f"back to release {runs.PREVIOUS}" in text
     assert "No new payments are taken" in text
     for name in runs.CHECKPOINTS:
-        assert re.search(rf"restored\W+{name}: put back", text)
+        assert re.search(rf"restored\W+{name}: read again and confirmed", text)
     assert "5 paid at the gateway, 5 activated, 1 activation caught up" in squeezed_lines(text)
     assert f"Release {runs.PREVIOUS} takes payments again" in squeezed_lines(text)
 

@@ -225,6 +225,16 @@ def test_what_was_not_there_before_is_left_out() -> None:
     assert "Last verified before" not in report.as_markdown(built)
 
 
+def test_a_rollback_reaches_its_proofs_on_the_way_back() -> None:
+    """The proofs of a rollback run on its way back, and are not called unreached."""
+    tale = runs.Tale()
+    tale.starts("rollback", plan=runs.plan("verify"))
+    tale.tell(Kind.WAYBACK_STARTED, why="asked for", release=runs.PREVIOUS, checkpoints=[], of_run=tale.run)
+    assert report.build(tale.entries).not_reached == ("prove",)
+    tale.found("prove", "health.ready")
+    assert report.build(tale.entries).not_reached == ()
+
+
 def test_the_way_back_names_the_error_that_stands_above_it() -> None:
     """Where the first error comes up again, in the answers and as the reason of the way back, it is only named."""
     page = Page(report.as_html(told("restored"))).shown
