@@ -6,13 +6,14 @@ import asyncio
 import itertools
 import signal
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from pipeline.events import Kind
 from tests.crash import runs
 from tests.crash.conftest import build
-from tests.crash.runs import NEVER, Kill
+from tests.crash.runs import NEVER, Kill, When
 
 DEPLOY_ENTRIES = 37
 ROLLBACK_ENTRIES = 19
@@ -24,8 +25,10 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 _releases = itertools.count()
 
 
-def kills(first: int, last: int, *, on_the_way_back: bool = False) -> list[Kill]:
-    return [Kill(when, n, on_the_way_back) for n in range(first, last + 1) for when in ("before", "after")]
+def kills(when: When | Literal["both"], entries: int, *, on_the_way_back: bool = False) -> list[Kill]:
+    """Between two entries a deploy is killed twice, after the one and before the other, and put right by each verb."""
+    moments: tuple[When, ...] = ("before", "after") if when == "both" else (when,)
+    return [Kill(moment, n, on_the_way_back) for n in range(1, entries + 1) for moment in moments]
 
 
 def with_something_to_go_back_from(folder: Path) -> None:
@@ -37,9 +40,9 @@ def assert_put_right(folder: Path) -> None:
     assert asyncio.run(runs.broken_invariants(folder)) == []
 
 
-@pytest.mark.parametrize("kill", kills(1, DEPLOY_ENTRIES), ids=str)
-def test_a_deploy_killed_at_any_entry_is_put_right_by_rollback(folder: Path, kill: Kill) -> None:
-    """A deploy killed at any entry ends, after one rollback, in I1 and I2."""
+@pytest.mark.parametrize("kill", kills("before", DEPLOY_ENTRIES), ids=str)
+def test_a_deploy_killed_before_any_entry_is_put_right_by_rollback(folder: Path, kill: Kill) -> None:
+    """A deploy killed before any of its entries ends, after one rollback, in I1 and I2."""
     build(folder)
     assert runs.in_a_process(folder, "deploy", kill) == -signal.SIGKILL
     if runs.unfinished(folder):
@@ -47,9 +50,9 @@ def test_a_deploy_killed_at_any_entry_is_put_right_by_rollback(folder: Path, kil
     assert_put_right(folder)
 
 
-@pytest.mark.parametrize("kill", kills(1, DEPLOY_ENTRIES), ids=str)
-def test_a_deploy_killed_at_any_entry_is_put_right_by_resuming(folder: Path, kill: Kill) -> None:
-    """A deploy killed at any entry ends, after one `deploy --resume`, in I1 and I2."""
+@pytest.mark.parametrize("kill", kills("after", DEPLOY_ENTRIES), ids=str)
+def test_a_deploy_killed_after_any_entry_is_put_right_by_resuming(folder: Path, kill: Kill) -> None:
+    """A deploy killed after any of its entries ends, after one `deploy --resume`, in I1 and I2."""
     build(folder)
     assert runs.in_a_process(folder, "deploy", kill) == -signal.SIGKILL
     if runs.unfinished(folder):
@@ -57,7 +60,7 @@ def test_a_deploy_killed_at_any_entry_is_put_right_by_resuming(folder: Path, kil
     assert_put_right(folder)
 
 
-@pytest.mark.parametrize("kill", kills(1, ROLLBACK_ENTRIES), ids=str)
+@pytest.mark.parametrize("kill", kills("both", ROLLBACK_ENTRIES), ids=str)
 def test_a_rollback_killed_at_any_entry_is_put_right_by_rollback(folder: Path, kill: Kill) -> None:
     """A rollback killed at any entry ends, after one more rollback, in I1 and I2."""
     with_something_to_go_back_from(folder)
@@ -67,7 +70,7 @@ def test_a_rollback_killed_at_any_entry_is_put_right_by_rollback(folder: Path, k
     assert_put_right(folder)
 
 
-@pytest.mark.parametrize("kill", kills(1, WAY_BACK_ENTRIES, on_the_way_back=True), ids=str)
+@pytest.mark.parametrize("kill", kills("both", WAY_BACK_ENTRIES, on_the_way_back=True), ids=str)
 def test_the_way_back_of_a_bad_deploy_killed_at_any_entry_is_put_right(folder: Path, kill: Kill) -> None:
     """A bad deploy killed anywhere on its way back ends, after one rollback, in I1 and I2."""
     build(folder, "accepts-unsigned-webhook")
