@@ -360,7 +360,7 @@ def status(flags: Flags) -> int:
             "problem": problem or None,
             "maintenance": _switch(await target.switches.read(SwitchName.MAINTENANCE)),
             "payments": _switch(await target.switches.read(SwitchName.PAYMENTS_OFF), on="open"),
-            "lease": _lease(held(chosen.lease_file)),
+            "lease": held(chosen.lease_file),
             "unfinished": [
                 {"run": one.run, "verb": one.verb, "stands at": one.stands_at, "changed": one.changed}
                 for one in unfinished
@@ -395,7 +395,8 @@ def _switch(value: Any, on: str = "off") -> str:
 def _print_status(data: Mapping[str, Any]) -> None:
     from pipeline.tables import print_status
 
-    print_status({key: value for key, value in data.items() if value not in (None, [])})
+    shown = {**data, "lease": _lease(data["lease"])}
+    print_status({key: value for key, value in shown.items() if value not in (None, [])})
 
 
 def history(flags: Flags) -> int:

@@ -48,6 +48,24 @@ def _in_release(name: str, promise: str, *caught_by: str, exit_code: Exit = Exit
     return Fault(name, promise, frozenset(caught_by), int(exit_code), build=name)
 
 
+_EVERY_PROOF_THAT_ASKS_IT = frozenset(
+    {
+        "health.ready",
+        "payment.initialises",
+        "payment.is_paid",
+        "payment.refuses_wrong_amount",
+        "webhook.arrives",
+        "webhook.refuses_unsigned",
+        "webhook.refuses_wrong_signature",
+        "webhook.refuses_tampered",
+        "webhook.duplicate_is_harmless",
+        "enrolment.active_once",
+        "enrolment.needs_payment",
+    }
+)
+"""The proofs run side by side: whichever asks the gateway first tells that it is gone."""
+
+
 # ---- settings ----------------------------------------------------------------------------------------------
 
 
@@ -224,7 +242,7 @@ FAULTS: Mapping[str, Fault] = {
         Fault(
             "gateway-down-during-proof",
             "The gateway goes away when the new release has just taken the traffic.",
-            frozenset({"payment.initialises", "health.ready", "enrolment.needs_payment", "webhook.arrives"}),
+            _EVERY_PROOF_THAT_ASKS_IT,
             int(Exit.PERSON_NEEDED),
             strike=_gateway_down,
             heal=_gateway_back,
