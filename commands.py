@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import wiring
 from pipeline.errors import Exit, PersonNeeded, Refused, TollgateError, Usage
@@ -33,7 +34,11 @@ class Flags:
 
 
 def ended(flags: Flags, verb: Callable[[], Awaitable[Exit]]) -> int:
-    """Runs a verb; returns the exit code. What an operator can mend is a message, what only we can is called a bug."""
+    """Runs a verb; returns the exit code. What an operator can mend is a message, what only we can is called a bug.
+
+    Whoever reads what it prints may go away: that never changes what it does or how it ends.
+    """
+    sys.stdout, sys.stderr = _Lasting(sys.stdout), _Lasting(sys.stderr)
     try:
         return int(asyncio.run(_within(verb)))
     except TollgateError as error:
@@ -46,6 +51,42 @@ def ended(flags: Flags, verb: Callable[[], Awaitable[Exit]]) -> int:
         log = _keep_traceback(flags)
         _say_error(flags, Exit.BUG, "this is a bug of Tollgate, not of your service", f"Report it with {log}.")
         return int(Exit.BUG)
+
+
+class _Lasting(io.TextIOBase):
+    """A stream that goes on when its reader is gone, or when there never was one."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream if stream is not None else Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._gone()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._gone()
+
+    def _gone(self) -> None:
+        """The interpreter flushes the real stream at its end, so its descriptor must not fail there."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._stream.fileno())
+        os.close(null)
 
 
 async def _within(verb: Callable[[], Awaitable[Exit]]) -> Exit:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.contracts import Addresses, Catalogue, ReleaseId, RunInfo, Target, World
-from pipeline.errors import CommandFailed, Usage
+from pipeline.errors import CommandFailed, TollgateError, Usage
 from pipeline.events import Listener
 from pipeline.facts import Facts
 from pipeline.secrets import Redactor, Secret
@@ -137,6 +137,7 @@ async def opened(
     redactor = Redactor([*settings.secrets(), token])
     slot = LeaseSlot()
     target = await open_target(chosen, slot.guard, redactor.text)
+    redactor.add(await _kept_secrets(chosen, target))
     went_down = changes and (chosen.area / "current").is_symlink()
     carrier = await _service_up(chosen) if chosen.in_sandbox or went_down else None
     addresses = Addresses(
@@ -250,6 +251,23 @@ async def _settings(chosen: Chosen, gateway_address: str | None) -> Settings:
         gateway_address=gateway_address,
         run=run,
     )
+
+
+async def _kept_secrets(chosen: Chosen, target: Target) -> list[Secret]:
+    """The secrets of all releases on the target: what is rehearsed or put back may print those of before a rotation."""
+    found: list[Secret] = []
+    for release in await target.releases.all():
+        try:
+            kept = await target.settings.values(release.id)
+        except TollgateError:
+            continue  # half-staged: it has none, and nothing starts it
+        found += [Secret(value) for name, value in kept.items() if value and _is_secret(chosen, name)]
+    return found
+
+
+def _is_secret(chosen: Chosen, name: str) -> bool:
+    known = chosen.spec.settings.get(name)
+    return known is not None and known.type == "secret"
 
 
 async def _service_up(chosen: Chosen) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from pipeline.contracts import ReleaseId, ReleaseState, World
-from pipeline.errors import Refused
+from pipeline.errors import LeaseLost, Refused, TollgateError
 from pipeline.events import Kind
 from pipeline.secrets import Secret
 from pipeline.spec import NoParams
@@ -68,7 +68,12 @@ async def _switch(world: World, record: Record) -> str:
 async def _verify(world: World, record: Record) -> str:
     release = _release_of(world)
     await mark(world, record, release, ReleaseState.VERIFIED, f"all stages of run {world.run.id} passed")
-    removed = await world.target.releases.prune(world.spec.release.keep)
+    try:
+        removed = await world.target.releases.prune(world.spec.release.keep)
+    except LeaseLost:
+        raise
+    except TollgateError as error:  # a folder that cannot be removed is no reason to take back what was proven
+        return f"{release} is verified; old releases could not be removed: {error}"
     return f"{release} is verified" + (f"; removed {', '.join(removed)}" if removed else "")
 
 

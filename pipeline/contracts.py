@@ -139,12 +139,16 @@ class SwitchName(StrEnum):
 
 @dataclass(frozen=True)
 class SwitchOn:
-    """A switch that is on: who, why, since; `proof` is the hex SHA-256 of the token that may pass it, or ''."""
+    """A switch that is on: who, why, since; `proof` is the hex SHA-256 of the token that may pass it, or ''.
+
+    `run` is the run that closed the door; '' means a person did, and then only a person opens it.
+    """
 
     who: str
     why: str
     since: str
     proof: str = ""
+    run: str = ""
 
 
 class Switches(Protocol):

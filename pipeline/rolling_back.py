@@ -86,7 +86,7 @@ async def rollback(session: Session, plan: Plan, owner: Owner, *, to: str | None
             choice = await choose(session, to)
             begun = session.world.clock.monotonic()
             interrupts.no_return()
-            with ending_on_record(session):
+            async with ending_on_record(session):
                 start(session, plan, session.phase(release=choice.release), lease, reason=reason)
                 try:
                     return await _roll_back(session, plan, choice, reason, begun)

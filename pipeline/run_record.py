@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from pipeline.contracts import ReleaseId, ReleaseRecord, ReleaseState, World
@@ -14,7 +14,7 @@ from pipeline.plan import Plan
 from pipeline.session import Session
 from pipeline.stages import StepFailed, traceback_file, write_traceback
 from pipeline.standing import Open
-from pipeline.wayback import End, Way, go_back
+from pipeline.wayback import End, Way, close_unrecorded, go_back
 
 _OUTCOMES = {
     Exit.DONE: "done",
@@ -49,16 +49,17 @@ async def holding(session: Session, owner: Owner) -> AsyncIterator[Lease]:
         lease.release()
 
 
-@contextmanager
-def ending_on_record(session: Session, first: BaseException | None = None) -> Iterator[None]:
-    """A run that cannot record how it ends needs a person, whatever it changed. `first` is the error before that."""
+@asynccontextmanager
+async def ending_on_record(session: Session, first: BaseException | None = None) -> AsyncIterator[None]:
+    """A run that cannot record how it ends needs a person; what it changed is closed. `first` is the error before."""
     try:
         yield
     except LeaseLost:
         raise
     except TollgateError as error:
+        stands = await close_unrecorded(session, str(error)) if session.recorder.changed else "nothing was changed"
         raise PersonNeeded(
-            f"{first}; then {error}" if first else str(error),
+            f"{first}; then {error}; {stands}" if first else f"{error}; {stands}",
             f"{error.remedy} Then `./inv rollback --env {session.environment}`; `./inv status` shows how it stands.",
         ) from error
 
@@ -111,6 +112,7 @@ def record_failure(session: Session, failure: BaseException) -> tuple[str, str]:
         write_traceback(session, failure)
         message = f"a bug of Tollgate: {type(failure).__name__}: {failure}"
         remedy = f"Report it with {traceback_file(session)}."
+    message, remedy = session.redactor.text(message), session.redactor.text(remedy)  # they go on to the target's files
     session.recorder.record(Kind.RUN_FAILED, stage=stage, step=step, error=message, remedy=remedy)
     return message, remedy
 

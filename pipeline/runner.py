@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pipeline.acts import mark
 from pipeline.build_lock import one_build_at_a_time
-from pipeline.contracts import ReleaseRecord, ReleaseState, World
+from pipeline.contracts import ReleaseId, ReleaseRecord, ReleaseState, World
 from pipeline.errors import Exit, LeaseLost, PersonNeeded, Refused, Usage
 from pipeline.events import Kind
 from pipeline.interrupts import Interrupts
@@ -41,8 +41,8 @@ async def deploy(session: Session, plan: Plan, owner: Owner, *, reason: str = ""
         async with holding(session, owner) as lease:
             unchanged = _refuse_unfinished(open_runs(session.journal.entries()), session.environment)
             releases = await session.world.target.releases.all()
-            await _refuse_unverified(session, releases)
-            world = session.phase(previous=last_verified(releases, but=None))
+            live = await _refuse_unverified(session, releases)
+            world = session.phase(previous=live or last_verified(releases, but=None))
             start(session, plan, world, lease, reason=reason)
             supersede(session, unchanged)
             return await _deploy(session, plan, world, Done(), interrupts)
@@ -60,6 +60,7 @@ async def resume(session: Session, plan: Plan, owner: Owner, unfinished: Open) -
                 raise Refused(f"run {unfinished.run} is not unfinished any more", "`./inv history` shows how it ended.")
             refuse_resuming(now, plan, session.environment)
             world, done = await _where_it_stood(session, plan, now)
+            session.recorder.changed = now.changed
             start(session, plan, world, lease, reason=f"resumed; it stood at {now.stands_at}", resumes=now.run)
             return await _deploy(session, plan, world, done, interrupts)
 
@@ -67,8 +68,8 @@ async def resume(session: Session, plan: Plan, owner: Owner, unfinished: Open) -
 async def _where_it_stood(session: Session, plan: Plan, unfinished: Open) -> tuple[World, Done]:
     """The world and the steps done as a resumed run needs them.
 
-    Once its release is staged, it goes on with the settings that were staged. Before, it builds anew: the folder a
-    build leaves may be another run's by now.
+    Once its release is staged, it goes on with the settings that were staged. Before, it judges and builds anew: the
+    settings may have changed since, and the folder a build leaves may be another run's by now.
     """
     done = unfinished.done
     run = {"previous": unfinished.previous, "started": unfinished.started}
@@ -76,7 +77,7 @@ async def _where_it_stood(session: Session, plan: Plan, unfinished: Open) -> tup
     if unfinished.release is not None and steps and steps <= done.steps:
         return await session.of_release(unfinished.release, **run), done
     return session.phase(release=unfinished.release, **run), replace(
-        done, steps=frozenset(one for one in done.steps if one[0] != "build")
+        done, steps=frozenset(one for one in done.steps if one[0] not in ("gates", "build"))
     )
 
 
@@ -97,7 +98,7 @@ async def _deploy(session: Session, plan: Plan, world: World, done: Done, interr
 
     failure = await interrupts.until(stages())
     await world.facts.stop()
-    with ending_on_record(session, failure):
+    async with ending_on_record(session, failure):
         if failure is not None:
             return await _after_failure(session, plan, world, failure, begun)
         summary = f"{world.run.release} is live and verified in {session.environment}"
@@ -162,7 +163,8 @@ def _refuse_unfinished(unfinished: Sequence[Open], environment: str) -> Sequence
     return unfinished
 
 
-async def _refuse_unverified(session: Session, releases: Sequence[ReleaseRecord]) -> None:
+async def _refuse_unverified(session: Session, releases: Sequence[ReleaseRecord]) -> ReleaseId | None:
+    """The live release, which is what a failed deploy goes back to: it must be verified."""
     live = await session.world.target.traffic.live()
     state = next((one.state for one in releases if one.id == live), None)
     if live is not None and state is not ReleaseState.VERIFIED:
@@ -170,6 +172,7 @@ async def _refuse_unverified(session: Session, releases: Sequence[ReleaseRecord]
             f"{live} is live in {session.environment} but {state or 'unknown'}: a failed deploy could not return to it",
             f"`./inv rollback --env {session.environment}` goes to the last verified release first.",
         )
+    return live
 
 
 async def _discard(session: Session, world: World, why: str) -> None:

@@ -23,12 +23,15 @@ class Recorder:
     def __init__(self, journal: Journal, run: str, listeners: Sequence[Listener], redactor: Redactor) -> None:
         self.run = run
         self.journal = journal
+        self.changed = False
+        """Whether this run may have changed the environment: known here even when the journal cannot be read."""
         self._listeners = list(listeners)
         self._redactor = redactor
 
     def record(self, kind: Kind, **data: Any) -> Entry:
         """Durable when it returns. Raises TollgateError when the journal cannot be written."""
         entry = self.journal.append(self.run, kind, data)
+        self.changed = self.changed or kind in (Kind.CHECKPOINT_ARMED, Kind.WAYBACK_STARTED)
         self._tell(entry)
         return entry
 

@@ -160,8 +160,15 @@ async def _close_payments(session: Session, way: Way) -> None:
     """New payments stop; webhooks stay open, because the gateway may never repeat one."""
     session.recorder.record(Kind.PAYMENTS_CLOSED, why=way.why)
     await session.slot.guard()
-    await session.world.target.switches.write(SwitchName.PAYMENTS_OFF, closed_by(session, way.why))
+    await _close_door(session, SwitchName.PAYMENTS_OFF, way.why)
     await let_proofs_pass(session)
+
+
+async def _close_door(session: Session, name: SwitchName, why: str) -> None:
+    """Closes a door, unless a person has: theirs keeps its who and why, and is not opened by the next way back."""
+    found = await session.world.target.switches.read(name)
+    if found is None or found.run:
+        await session.world.target.switches.write(name, closed_by(session, why))
 
 
 async def let_proofs_pass(session: Session) -> None:
@@ -179,9 +186,10 @@ def closed_by(session: Session, why: str) -> SwitchOn:
     token = session.world.run.proof_token.reveal()
     return SwitchOn(
         who=f"{session.who}, run {session.world.run.id}",
-        why=why,
+        why=session.redactor.text(why),  # it lies at the target, and visitors may be shown it
         since=session.world.clock.now().isoformat(timespec="seconds"),
         proof=hashlib.sha256(token.encode()).hexdigest(),
+        run=session.world.run.id,
     )
 
 
@@ -190,7 +198,7 @@ async def _mark_bad(session: Session, release: ReleaseId, why: str) -> None:
     if known.get(release, ReleaseState.BAD) is ReleaseState.BAD:
         return
     session.recorder.record(Kind.RELEASE_MARKED, release=release, state=ReleaseState.BAD.value, why=why)
-    await session.world.target.releases.mark(release, ReleaseState.BAD, why)
+    await session.world.target.releases.mark(release, ReleaseState.BAD, session.redactor.text(why))
 
 
 async def _restore(session: Session, context: RestoreContext, armed: Armed) -> list[str]:
@@ -284,8 +292,7 @@ async def _stay_closed(session: Session, way: Way, problems: Sequence[str]) -> E
     manual = _manual(session, way, problems)
     session.recorder.record(Kind.CLOSED, why=why, how="maintenance switch", manual=manual)
     failures: list[str] = []
-    switch = session.world.target.switches.write(SwitchName.MAINTENANCE, closed_by(session, why))
-    await _tried(failures, "maintenance switch", switch)
+    await _tried(failures, "maintenance switch", _close_door(session, SwitchName.MAINTENANCE, why))
     if failures or not await _answers_closed(session):
         session.recorder.record(Kind.CLOSED, why=why, how="the target answers 503 itself", manual=manual)
         closing: list[str] = []
@@ -296,6 +303,20 @@ async def _stay_closed(session: Session, way: Way, problems: Sequence[str]) -> E
             session.recorder.record(Kind.CLOSED, why=why, how=how, manual=[at_once, *manual[1:]])
             return End.NOT_CLOSED
     return End.CLOSED
+
+
+async def close_unrecorded(session: Session, why: str) -> str:
+    """Closes an environment whose journal cannot be written: open and unproven would be worse than unrecorded.
+
+    Opens nothing and restores nothing. Returns how it stands, in words; raises LeaseLost where another run owns it.
+    """
+    failures: list[str] = []
+    await _tried(failures, "maintenance switch", _close_door(session, SwitchName.MAINTENANCE, why))
+    if failures or not await _answers_closed(session):
+        failures = []
+        await _tried(failures, "closing the target", session.world.target.traffic.close())
+    env = session.environment
+    return f"{env} IS NOT CLOSED AND MUST BE, BY HAND: {'; '.join(failures)}" if failures else f"{env} is closed"
 
 
 async def _answers_closed(session: Session) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from pipeline.contracts import Captured, Confirmation, RestoreContext, SwitchName, SwitchOn
 
@@ -21,11 +21,15 @@ class SwitchCheckpoint:
         return {"switch": None if found is None else asdict(found)}
 
     async def restore(self, context: RestoreContext, captured: Captured) -> None:
-        await context.target.switches.write(self._switch, _switch(captured))
+        """A door that a person closed since it was captured stays closed: it is theirs to open."""
+        if not _closed_since(await context.target.switches.read(self._switch), _switch(captured)):
+            await context.target.switches.write(self._switch, _switch(captured))
 
     async def confirm(self, context: RestoreContext, captured: Captured) -> Confirmation:
         found, expected = await context.target.switches.read(self._switch), _switch(captured)
-        return Confirmation(found == expected, self._said(found), self._said(expected))
+        return Confirmation(
+            found == expected or _closed_since(found, expected), self._said(found), self._said(expected)
+        )
 
     def _said(self, value: SwitchOn | None) -> str:
         if value is None:
@@ -36,3 +40,10 @@ class SwitchCheckpoint:
 def _switch(captured: Captured) -> SwitchOn | None:
     value = captured["switch"]
     return None if value is None else SwitchOn(**value)
+
+
+def _closed_since(found: SwitchOn | None, captured: SwitchOn | None) -> bool:
+    """True when a person closed the door after it was captured. A proof that a run put into theirs is no new door."""
+    if found is None or found.run:
+        return False
+    return captured is None or replace(found, proof="") != replace(captured, proof="")

@@ -36,8 +36,12 @@ class Running:
     activity: Path
 
     def config(self) -> bytes:
-        """The content of `run/config.json`."""
-        config = {
+        """The content of `run/config.json`: for the closed page, and for releases staged without their own."""
+        return json.dumps(self.started_as(), indent=1, sort_keys=True).encode()
+
+    def started_as(self) -> dict[str, Any]:
+        """How a release is started: kept in its manifest, so that it comes up as it was verified."""
+        return {
             "start": list(self.start),
             "process": dict(self.process),
             "public_url": self.public_url,
@@ -45,7 +49,6 @@ class Running:
             "ready_within": self.ready_within,
             "drain_within": self.drain_within,
         }
-        return json.dumps(config, indent=1, sort_keys=True).encode()
 
 
 @dataclass(frozen=True)
@@ -148,22 +151,26 @@ class AreaOnHost:
 
     # -- the supervisor
 
-    async def install(self) -> None:
-        """Folders, the supervisor's copy, its configuration and the salt; what is already so stays."""
+    async def install(self, *, anew: bool = True) -> None:
+        """Folders, the supervisor's copy, its configuration and the salt; what is already so stays.
+
+        `anew` False: a file that is there stays, whatever it says. Who holds no lease changes nothing.
+        """
         await self.change(layout.make_folders([self.at.area, self.at.releases, self.at.states, self.at.shared]))
         await self.change(layout.make_folders([self.at.data, self.at.kept, self.at.run], mode="700"))
         if await self.read(self.at.salt) is None:
             await self.put(self.at.salt, self.salt().encode(), mode=0o600)
-        await self._keep(self.at.supervisor, await asyncio.to_thread(SUPERVISOR.read_bytes))
-        await self._keep(self.at.config, self.running.config())
+        await self._keep(self.at.supervisor, await asyncio.to_thread(SUPERVISOR.read_bytes), anew)
+        await self._keep(self.at.config, self.running.config(), anew)
 
-    async def _keep(self, path: PurePosixPath, content: bytes) -> None:
-        if await self.read(path) != content:
+    async def _keep(self, path: PurePosixPath, content: bytes, anew: bool) -> None:
+        found = await self.read(path)
+        if found is None or (anew and found != content):
             await self.put(path, content, mode=0o600)
 
-    async def up(self, *, settle: bool = False) -> Mapping[str, Any]:
+    async def up(self, *, settle: bool = False, anew: bool = True) -> Mapping[str, Any]:
         """Starts the supervisor when none runs; its status, with `settle` once it brings nothing back any more."""
-        await self.install()
+        await self.install(anew=anew)
         await self.guard()
         arguments = (
             *("--area", str(self.at.area), "--listen", self.running.listen),

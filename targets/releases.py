@@ -31,9 +31,10 @@ class Packed:
     archive: bytes
     files: Mapping[str, str]
 
-    @property
-    def manifest(self) -> bytes:
-        return json.dumps({"version": 1, "files": dict(self.files)}, indent=1, sort_keys=True).encode()
+    def manifest(self, running: Mapping[str, Any]) -> bytes:
+        """`running`: how the release is started; it is as much part of it as its files."""
+        value = {"version": 1, "files": dict(self.files), "running": dict(running)}
+        return json.dumps(value, indent=1, sort_keys=True).encode()
 
 
 def pack(artifact: Path) -> Packed:
@@ -87,9 +88,10 @@ class ReleasesOnHost:
         packed = await asyncio.to_thread(pack, artifact)
         plain = {name: value.reveal() if isinstance(value, Secret) else value for name, value in settings.items()}
         content = json.dumps(plain, indent=1, sort_keys=True).encode()
+        manifest = packed.manifest(area.running.started_as())
         before = await self._record(release)
         if before is not None and before.state != ReleaseState.BUILDING:
-            if await self._is_the_same(before, packed, content):
+            if await self._is_the_same(before, manifest, content):
                 return before
             await self._may_be_replaced(before)
 
@@ -99,13 +101,13 @@ class ReleasesOnHost:
         await area.change(layout.remove([folder]), timeout=COPY_S)
         await area.change(layout.make_folders([folder]))
         await area.change(layout.unpack(folder), stdin=packed.archive, timeout=COPY_S)
-        await area.put(at.manifest(release), packed.manifest)
+        await area.put(at.manifest(release), manifest)
         await area.put(at.settings(release), content, mode=0o600)
         await area.put(at.kept_settings(release), content, mode=0o600)
         folders = {folder, *(folder / path for name in packed.files for path in layout.parents(name))}
         await area.durable([*(folder / name for name in packed.files), *sorted(folders), at.releases])
 
-        digest = manifest_digest(packed.manifest)
+        digest = manifest_digest(manifest)
         await area.check_files(release, digest)
         (salted,) = await area.ctl.digests([at.settings(release)])
         return await self._write(release, ReleaseState.STAGED, "every byte read again", digest, salted)
@@ -203,10 +205,10 @@ class ReleasesOnHost:
         await self._area.put(path, json.dumps(value, indent=1).encode())
         return ReleaseRecord(release, state, since, why, manifest, settings)
 
-    async def _is_the_same(self, before: ReleaseRecord, packed: Packed, settings: bytes) -> bool:
+    async def _is_the_same(self, before: ReleaseRecord, manifest: bytes, settings: bytes) -> bool:
         """True when exactly this was staged before and nothing touched it since: a repeated step has nothing to do."""
         at = self._area.at
-        if before.state not in _GOOD or before.manifest != manifest_digest(packed.manifest):
+        if before.state not in _GOOD or before.manifest != manifest_digest(manifest):
             return False
         if await self._area.read(at.settings(before.id)) != settings:
             return False

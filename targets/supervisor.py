@@ -143,10 +143,12 @@ class Config:
     drain_within: float
 
     @classmethod
-    def read(cls, area: Area) -> Config:
-        """Raises Failed when the file is missing or is not what a pipeline writes."""
+    def read(cls, area: Area, release: str | None = None) -> Config:
+        """As `release` was staged, else the area's own. Raises Failed when it is not what a pipeline writes."""
         path = area.run / "config.json"
         found = read_json(path)
+        if release is not None:
+            found = read_json(area.release(release) / "manifest.json").get("running") or found
         try:
             return cls(
                 start=tuple(found["start"]),
@@ -387,7 +389,7 @@ class Supervisor:
 
     async def rehearse(self, release: str) -> Json:
         """Starts `release` on a spare port without traffic, asks whether it is ready, and stops it."""
-        config = Config.read(self.area)
+        config = Config.read(self.area, release)
         with socket.socket() as spare:
             spare.bind(("127.0.0.1", 0))
             port = spare.getsockname()[1]
@@ -488,7 +490,7 @@ class Supervisor:
         """A process that has said READY=1 behind the socket. Raises Failed, and then nothing of it is left."""
         if self._ending:
             raise Failed("the supervisor is ending")
-        config = Config.read(self.area)
+        config = Config.read(self.area, release)
         self._serial += 1
         notices = Notices(self.private / f"n{self._serial}")
         digest = "" if release is None else self.area.digest(self.area.settings(release))

@@ -26,6 +26,7 @@ class SwitchesOnHost:
             why=str(found.get("why", "the switch file cannot be read")),
             since=str(found.get("since", "")),
             proof=str(found.get("proof", "")),
+            run=str(found.get("run", "")),
         )
 
     async def write(self, name: SwitchName, value: SwitchOn | None) -> None:

@@ -30,7 +30,7 @@ class TrafficOnHost:
 
     async def up(self) -> str:
         """Starts the supervisor when none runs; it starts what the link names, else the closed page. Its address."""
-        return str((await self._area.up(settle=True))["address"])
+        return str((await self._area.up(settle=True, anew=False))["address"])
 
     async def activate(self, release: ReleaseId) -> None:
         await self._judge(release)

@@ -34,7 +34,7 @@ async def _edit_settings(area: TestArea) -> None:
 
 def _turn(name: SwitchName) -> Callable[[TestArea], Awaitable[None]]:
     async def turn(area: TestArea) -> None:
-        on = SwitchOn("another run", "a deploy failed", "2026-01-02T00:00:00Z", "ab" * 32)
+        on = SwitchOn("another run", "a deploy failed", "2026-01-02T00:00:00Z", "ab" * 32, "20260102-000000-abcd")
         await area.target.switches.write(name, None if await area.target.switches.read(name) else on)
 
     return turn
