@@ -390,6 +390,9 @@ def status(flags: Flags) -> int:
         chosen = wiring.choose(flags.spec, flags.env)
         target = await wiring.looking_at(chosen)
         live, problem = await _live(target)
+        address = await wiring.address(chosen)
+        if live is None and not problem and address is not None:
+            problem = "closed: no release serves, visitors get 503"
         releases = await target.releases.all()
         unfinished = open_runs(_entries(chosen))
         from pipeline.contracts import SwitchName
@@ -397,7 +400,7 @@ def status(flags: Flags) -> int:
         data = {
             "environment": flags.env,
             "live": live,
-            "address": await wiring.address(chosen),
+            "address": address,
             "problem": problem or None,
             "maintenance": _switch(await target.switches.read(SwitchName.MAINTENANCE)),
             "payments": _switch(await target.switches.read(SwitchName.PAYMENTS_OFF), on="open"),
@@ -509,16 +512,26 @@ def _print_audit(data: Mapping[str, Any]) -> None:
 
 def checks(flags: Flags) -> int:
     async def verb() -> Exit:
-        from pipeline.tables import print_status
-
-        table = wiring.catalogue().checks
+        chosen = wiring.choose(flags.spec, flags.env)
+        stages = {step.plugin: stage.name for stage in _plan(chosen, "deploy").stages for step in stage.steps}
         rows = [
-            {"check": check.name, "promise": check.promise, "rows": ", ".join(check.rows)} for check in table.values()
+            {
+                "check": check.name,
+                "used in": stages.get(check.name, "no stage"),
+                "promise": check.promise,
+                "rows": ", ".join(check.rows),
+            }
+            for check in chosen.tables.checks.values()
         ]
-        _print(flags, rows, lambda: print_status({"checks": rows}))
+        _print(flags, rows, lambda: _print_checks(rows))
         return Exit.DONE
 
     return ended(flags, verb)
+
+
+def _print_checks(rows: Sequence[Mapping[str, str]]) -> None:
+    for row in rows:
+        sys.stdout.write(f"{row['check']}  ({row['used in']}; {row['rows']})\n    {row['promise']}\n")
 
 
 # ---- sandbox and drills ------------------------------------------------------------------------------------
@@ -542,6 +555,8 @@ def drill(flags: Flags, *, fault: str | None, every: bool, listing: bool) -> int
     async def verb() -> Exit:
         from sandbox.drills.run import drill as play
 
+        if flags.env != "sandbox":
+            raise Usage(f"--env {flags.env}: a drill breaks what it deploys", "Drills run in a sandbox of their own.")
         return await play(flags.spec, fault=fault, every=every, listing=listing, as_json=flags.json)
 
     return ended(flags, verb)

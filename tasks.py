@@ -157,12 +157,12 @@ def audit(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False
     _end(commands.audit(_flags(c, env, spec, json)))
 
 
-@task(help={"json": COMMON["json"]})
-def checks(c: Context, json: bool = False) -> None:
-    """List every check with its promise."""
+@task(help=COMMON)
+def checks(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
+    """List every check with its promise, and the stage that uses it."""
     import commands
 
-    _end(commands.checks(_flags(c, "sandbox", SPEC, json)))
+    _end(commands.checks(_flags(c, env, spec, json)))
 
 
 @task(
@@ -170,12 +170,13 @@ def checks(c: Context, json: bool = False) -> None:
         "fault": "One fault of `drill --list`.",
         "all": "Every fault; exit 0 only if each was caught and the invariants hold.",
         "list": "List the faults.",
-        "spec": COMMON["spec"],
-        "json": COMMON["json"],
+        **COMMON,
+        "env": "The sandbox, which is the only place for a drill (default: sandbox).",
     }
 )
 def drill(
     c: Context,
+    env: str = "sandbox",
     fault: str | None = None,
     all: bool = False,  # noqa: A002 - it is the flag's name
     list: bool = False,  # noqa: A002
@@ -185,7 +186,7 @@ def drill(
     """Switch on a fault and show what the pipeline does, in a sandbox of its own."""
     import commands
 
-    _end(commands.drill(_flags(c, "sandbox", spec, json), fault=fault, every=all, listing=list))
+    _end(commands.drill(_flags(c, env, spec, json), fault=fault, every=all, listing=list))
 
 
 @task(help=COMMON)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.contracts import Addresses, Catalogue, ReleaseId, RunInfo, Target, World
-from pipeline.errors import CommandFailed, TollgateError, Usage
+from pipeline.errors import CommandFailed, LeaseHeld, TollgateError, Usage
 from pipeline.events import Listener
 from pipeline.facts import Facts
 from pipeline.secrets import Redactor, Secret
@@ -321,6 +321,7 @@ async def sandbox(chosen: Chosen, do: str) -> Mapping[str, object]:
         await asyncio.to_thread(host.up, chosen.state, idle_s=IDLE_S)
         await _service_up(chosen)
     elif do == "down":
+        _refuse_while_a_run_is_at_work(chosen)
         await stop_local(chosen.area)
         await asyncio.to_thread(host.down, chosen.state)
     running = host.status(chosen.state)
@@ -333,6 +334,14 @@ async def sandbox(chosen: Chosen, do: str) -> Mapping[str, object]:
         "log": str(running.log) if running else None,
         "stops": f"with `./inv sandbox.down`, or after {IDLE_S // 60} idle minutes" if running else None,
     }
+
+
+def _refuse_while_a_run_is_at_work(chosen: Chosen) -> None:
+    from pipeline.lease import State, held
+
+    found = held(chosen.lease_file)
+    if found is not None and found.state is State.HELD:
+        raise LeaseHeld(f"a run is at work here: {found.owner}", "Wait until it ends, or end it with Ctrl-C first.")
 
 
 # ---- what opening is made of -------------------------------------------------------------------------------

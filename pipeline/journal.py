@@ -197,6 +197,7 @@ class Journal(JournalReader):
         self._redactor = redactor
         self._around = around or (lambda _when, _n: None)
         self._appended = 0
+        self._file = _identity(path)
 
     @classmethod
     def open(
@@ -225,6 +226,11 @@ class Journal(JournalReader):
         plain = self._redactor.data(_json_value(data, "data"))
         self._appended += 1
         self._around("before", self._appended)
+        if _identity(self.path) != self._file:
+            raise TollgateError(
+                f"{self.path}: the journal was removed or replaced while this run wrote it",
+                "Put it back, or find out who removed it; a new journal begins without its history.",
+            )
         with explained(self.path, "journal", self._wait_s), transaction(self._connection):
             end = self._end()
             entry = _chained(end.seq + 1, run, self._clock.now(), kind, plain, end.hash)
@@ -241,6 +247,15 @@ class Journal(JournalReader):
         )
         head = self._connection.execute("SELECT seq, hash FROM head WHERE id = 1").fetchone() or last
         return Head(max(last[0], head[0]), head[1])
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file a path names now; None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def as_json_line(entry: Entry) -> str:

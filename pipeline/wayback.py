@@ -116,6 +116,8 @@ async def _put_back(session: Session, plan: Plan, way: Way, context: RestoreCont
         problems += await _restore(session, context, armed)
     if sound and not problems and way.release is not None:
         problems += await _prove_and_reconcile(session, plan, way, way.release)
+    if way.release is None:
+        await _tell_paid(session, way)
     if sound and not problems:
         for armed in reversed(doors):
             problems += await _restore(session, context, armed)
@@ -284,6 +286,30 @@ async def _reconcile(session: Session, world: World, way: Way) -> list[str]:
         error="",
     )
     return [f"payment {one.reference}: {one.found}, expected {one.expected}" for one in result.mismatches]
+
+
+async def _tell_paid(session: Session, way: Way) -> None:
+    """No release serves that could activate what was paid meanwhile: it is told, for the next release to settle."""
+    world, error, paid = session.world, "", set[str]()
+    try:
+        async with asyncio.timeout(SETTLE):
+            made = await world.gateway.history(way.since, world.clock.now())
+        paid = {payment.reference for payment in made if payment.paid}
+    except Exception as failure:
+        error = _told(failure)
+    waiting = [
+        {"reference": reference, "found": "paid, and no release serves", "expected": "1 activation by the next release"}
+        for reference in sorted(paid)
+    ]
+    session.recorder.record(
+        Kind.RECONCILED,
+        ok=not waiting and not error,
+        paid=len(paid),
+        activated=0,
+        repaired=[],
+        mismatches=waiting,
+        error=error,
+    )
 
 
 async def _stay_closed(session: Session, way: Way, problems: Sequence[str]) -> End:

@@ -448,12 +448,28 @@ class Supervisor:
                 if self._ending or self._served():
                     return
                 try:
+                    if release is not None:
+                        self._settings_as_staged(release)
                     await self._launch(release)
                 except (Failed, OSError) as error:
                     note(f"{release or 'closed page'}: {error}")
                     self._quick_deaths += 1
                 else:
                     return
+
+    def _settings_as_staged(self, release: str) -> None:
+        """What comes back by itself comes back as it was staged: an edit by hand gives way to the kept copy."""
+        staged = read_json(self.area.root / "states" / f"{release}.json").get("settings")
+        if self.area.digest(self.area.settings(release)) == staged:
+            return
+        kept = self.area.root / "settings" / f"{release}.json"
+        if self.area.digest(kept) != staged:
+            raise Failed(f"release {release}: neither its settings nor their kept copy are those it was staged with")
+        new = self.area.settings(release).with_name(".settings.back")
+        new.touch(mode=0o600)
+        new.write_bytes(kept.read_bytes())
+        new.replace(self.area.settings(release))
+        note(f"release {release}: its settings were changed by hand; the kept copy is put back")
 
     @contextlib.asynccontextmanager
     async def _ordered(self) -> AsyncIterator[None]:
@@ -882,10 +898,12 @@ def touch(path: Path) -> None:
 
 
 def last_used(path: Path) -> float:
+    """When the sandbox was last used; a file that somebody removed says nothing, so it counts from now."""
     try:
         return path.stat().st_mtime
     except OSError:
-        return 0.0
+        touch(path)
+        return time.time()
 
 
 # ---- the closed page ---------------------------------------------------------------------------------------

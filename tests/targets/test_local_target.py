@@ -349,13 +349,34 @@ async def test_release_that_dies_is_started_again(area: TestArea) -> None:
     assert (await area.ask()).json()["release"] == await area.target.traffic.live() == R1
 
 
+def _break(area: TestArea, release: ReleaseId, program: str = "raise SystemExit(1)") -> None:
+    """From its next start on, the release does something else: it ends with an error, or what `program` says."""
+    (area.path / "releases" / release / "service" / "__main__.py").write_text(program + "\n")
+
+
+async def test_release_comes_back_with_the_settings_it_was_staged_with(area: TestArea) -> None:
+    """A release that dies after somebody edited its settings by hand comes back with those it was staged with."""
+    await area.live(R1)
+    settings = area.path / "releases" / R1 / "settings.json"
+    staged = settings.read_bytes()
+    settings.write_text(json.dumps({**json.loads(staged), "BEHAVIOUR": "crash on start"}))
+    died = (await area.status())["serving"][0]["pid"]
+    os.kill(died, signal.SIGKILL)
+
+    async def came_back() -> bool:
+        return any(one["pid"] != died and one["release"] == R1 for one in (await area.status())["serving"])
+
+    await until(came_back)
+    assert settings.read_bytes() == staged
+    assert settings.stat().st_mode & 0o777 == 0o600
+
+
 async def test_release_that_dies_again_and_again_is_given_up(tmp_path: Path) -> None:
     """A release that keeps dying is given up and the service closes; a good release opens it again."""
     async with stopped_after(tmp_path / "area"):
         area = await opened(tmp_path / "area")
         await area.live(R1)
-        settings = area.path / "releases" / R1 / "settings.json"
-        settings.write_text(json.dumps({**json.loads(settings.read_text()), "BEHAVIOUR": "crash on start"}))
+        _break(area, R1)
         os.kill((await area.status())["serving"][0]["pid"], signal.SIGKILL)
 
         async def given_up() -> bool:
@@ -387,8 +408,7 @@ async def test_order_does_not_wait_for_a_dead_release(tmp_path: Path) -> None:
         area = await opened(tmp_path / "area", ready_within=600.0)
         await area.live(R1)
         await area.stage(R2)
-        settings = area.path / "releases" / R1 / "settings.json"
-        settings.write_text(json.dumps({**json.loads(settings.read_text()), "BEHAVIOUR": "never ready"}))
+        _break(area, R1, "import time; time.sleep(600)")
         os.kill((await area.status())["serving"][0]["pid"], signal.SIGKILL)
 
         async def tried_again() -> bool:
