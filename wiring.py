@@ -13,11 +13,12 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.contracts import Addresses, Catalogue, ReleaseId, RunInfo, Target, World
+from pipeline.contracts import Addresses, Catalogue, NoPast, Past, ReleaseId, RunInfo, Target, World
 from pipeline.errors import CommandFailed, LeaseHeld, TollgateError, Usage
 from pipeline.events import Listener
 from pipeline.facts import Facts
@@ -176,6 +177,8 @@ async def opened(
             random=chance,
             run=run,
             facts=Facts(),
+            past=_past(chosen),
+            spec_digest=chosen.digest,
         )
         yield Session(
             spec=chosen.spec,
@@ -281,6 +284,22 @@ async def _service_up(chosen: Chosen) -> str:
 
 
 # ---- looking without opening -------------------------------------------------------------------------------
+
+
+def _past(chosen: Chosen) -> Callable[[str], Past]:
+    """Reads the journal of an environment when first asked for; an unknown name has no past."""
+
+    @cache
+    def past(environment: str) -> Past:
+        from pipeline.past import Remembered
+
+        if environment not in chosen.spec.environments:
+            return NoPast()
+        other = replace(chosen, name=environment, environment=chosen.spec.environments[environment])
+        with recorded(other) as journal:
+            return Remembered(journal.entries() if journal else ())
+
+    return past
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from random import Random
 from typing import TYPE_CHECKING, Any, NewType, Protocol
 
-from pipeline.verdict import Finding
+from pipeline.verdict import Finding, Verdict
 
 if TYPE_CHECKING:
     import httpx
@@ -239,6 +239,47 @@ class Gateway(Protocol):
         """What the gateway would send to `path`. `status`: SUCCESS or FAILURE."""
 
 
+# ---- what is on record ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PastFinding:
+    """A finding of an earlier run."""
+
+    at: datetime
+    run: str
+    check: str
+    verdict: Verdict
+    evidence: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run that came to its end. `verb` as in `RUN_STARTED`, `outcome` as in `RUN_FINISHED`."""
+
+    at: datetime
+    run: str
+    verb: str
+    outcome: str
+
+
+class Past(Protocol):
+    """What the journal of one environment remembers, newest first; empty where there is no journal."""
+
+    def findings(self, check: str) -> Sequence[PastFinding]: ...
+    def runs(self, verb: str) -> Sequence[PastRun]: ...
+
+
+class NoPast:
+    """Nothing is on record."""
+
+    def findings(self, check: str) -> Sequence[PastFinding]:
+        return ()
+
+    def runs(self, verb: str) -> Sequence[PastRun]:
+        return ()
+
+
 # ---- what a plug-in may see --------------------------------------------------------------------------------
 
 
@@ -285,6 +326,10 @@ class World:
     random: Random
     run: RunInfo
     facts: Facts
+    past: Callable[[str], Past] = lambda _environment: NoPast()
+    """The record of an environment of the spec, by its name."""
+    spec_digest: str = ""
+    """Hex SHA-256 of pipeline.yaml."""
 
 
 # ---- checks ------------------------------------------------------------------------------------------------
@@ -316,6 +361,18 @@ class Check:
     """True when it talks to anything but files of this machine: `validate --offline` leaves it out."""
     when: When = When.ANY
     why: str = ""
+    pci: tuple[str, ...] = ()
+    """Requirements of PCI DSS v4.0.1 that its findings are evidence for; never a claim of compliance."""
+    acceptable: bool = True
+    """Whether `accepted:` in pipeline.yaml may let its finding pass for a time. Never for leaks and signatures."""
+    looks_at: str = ""
+    """What it looks at, in one or two sentences for its page in docs/checks/."""
+    fix: str = ""
+    """How what it finds is mended, for the same page."""
+    see_it_fail: str = ""
+    """How to see it fail: a sentence, or a command of this repository."""
+    says: tuple[str, ...] = ()
+    """Lines of the troubleshooting guide (row G17) that its findings repeat word for word."""
 
 
 # ---- checkpoints -------------------------------------------------------------------------------------------

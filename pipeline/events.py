@@ -27,7 +27,8 @@ class Kind(StrEnum):
     CHECKPOINT_ARMED = "checkpoint.armed"
     """stage, step, name, captured"""
     FINDING = "finding"
-    """stage, step, check, verdict, reason, remedy, evidence, rows"""
+    """stage, step, check, verdict, reason, remedy, evidence, rows, pci, places [{file, line, what}],
+    accepted {by, reason, until, verdict} where somebody answers for it"""
     STEP_FINISHED = "step.finished"
     """stage, step, outcome (done, failed, timed out, cancelled, skipped), error, remedy, took_s"""
     STAGE_FINISHED = "stage.finished"

@@ -121,6 +121,55 @@ class FromCommand(Frozen):
 Source = Literal["environment"] | FromDotenv | FromCommand
 
 
+# ---- people and scripts --------------------------------------------------------------------------------------
+
+Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+Sentence = Annotated[str, StringConstraints(min_length=3, max_length=500)]
+
+
+class SignOff(Frozen):
+    """What only a person can answer; `./inv attest` records it, signed with the person's key."""
+
+    title: Sentence
+    valid_for: Duration = Field(365 * 86400.0, description="Counted from the signature; `attest` may say less.")
+    bound_to: Literal["time", "spec", "revision"] = Field(
+        "time", description="`spec`: void when pipeline.yaml changes; `revision`: void with the next commit."
+    )
+
+
+class Duty(Frozen):
+    """Recurring work (row G16)."""
+
+    title: Sentence
+    every: Duration
+    proven_by: Name | None = Field(
+        None, description="A check whose last PASS on record is the proof; without it a signed record is."
+    )
+
+
+class Accepted(Frozen):
+    """A finding that somebody answers for, until a day. It is shown in every report."""
+
+    check: Name
+    reason: Sentence
+    by: Sentence
+    until: Day
+    only: tuple[Name, ...] | None = Field(None, min_length=1, description="Environments; all by default.")
+
+
+class Script(Frozen):
+    """A script that a page of the payment path may load."""
+
+    src: Annotated[str, StringConstraints(min_length=1)] = Field(
+        description="As in the page, `*` for any run of characters but `/`; `inline` for one in the page itself."
+    )
+    owner: Sentence
+    reason: Sentence
+    integrity: Annotated[str, StringConstraints(pattern=r"^(built|sha(256|384|512)-[A-Za-z0-9+/]+={0,2})$")] = Field(
+        description="`built`: equal to the file the build made; else the hash it must have, as in SRI."
+    )
+
+
 # ---- thresholds --------------------------------------------------------------------------------------------
 
 
@@ -177,6 +226,12 @@ class Contract(Frozen):
     success_page: UrlPath = "/success"
     failure_page: UrlPath = "/failure"
     cancel_page: UrlPath = "/cancel"
+    pages: tuple[UrlPath, ...] = Field(
+        ("/",), description="Pages on the way to a payment; what they link to is followed a little."
+    )
+    webhook_sources: tuple[Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F:.]+(/\d{1,3})?$")], ...] = Field(
+        (), description="The gateway's addresses, where the service accepts webhooks from these alone."
+    )
     answers_within: Duration = 5.0
     enrolment_within: Duration = 10.0
 
@@ -291,6 +346,13 @@ class Spec(Frozen):
     contract: Contract = Contract()
     thresholds: Thresholds = Thresholds()
     stages: Stages
+    accepted: tuple[Accepted, ...] = ()
+    sign_offs: Mapping[Name, SignOff] = Field(default_factory=dict)
+    duties: Mapping[Name, Duty] = Field(default_factory=dict)
+    scripts: tuple[Script, ...] = ()
+    questionnaire: Literal["SAQ A", "SAQ A-EP", "SAQ D"] | None = Field(
+        None, description="The PCI DSS questionnaire the merchant fills in; reports map evidence to its numbers."
+    )
     environments: Mapping[Name, Environment] = Field(min_length=1)
 
     def steps(self, stage: str) -> Sequence[Step]:

@@ -229,6 +229,7 @@ def _crashed(session: Session, error: Exception) -> Finding:
 
 
 def _record_finding(session: Session, step: PlannedStep, finding: Finding) -> None:
+    check = session.catalogue.checks[step.plugin]
     session.recorder.record(
         Kind.FINDING,
         stage=step.stage,
@@ -238,7 +239,9 @@ def _record_finding(session: Session, step: PlannedStep, finding: Finding) -> No
         reason=finding.reason,
         remedy=finding.remedy,
         evidence=dict(finding.evidence),
-        rows=list(session.catalogue.checks[step.plugin].rows),
+        rows=list(check.rows),
+        pci=list(check.pci),
+        places=[{"file": place.file, "line": place.line, "what": place.what} for place in finding.places],
     )
 
 

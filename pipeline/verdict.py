@@ -32,11 +32,21 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where in a file something was found. `file` is relative to the folder of pipeline.yaml, `line` counts from 1."""
+
+    file: str
+    line: int
+    what: str
+
+
+@dataclass(frozen=True)
 class Finding:
     """One judgement: what was found, and for anything but PASS what to do next.
 
     `reason` says what happened, where, what was found and what is allowed. `remedy` is the fix.
     `evidence` holds what was measured (JSON values; durations carry their unit in the key: `took_ms`).
+    `places` are the files and lines it speaks of, for annotations in a review; most findings have none.
     Secrets do not belong in any of them; the redactor stands behind all the same.
     """
 
@@ -44,6 +54,7 @@ class Finding:
     reason: str
     remedy: str = ""
     evidence: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    places: tuple[Place, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.reason:
