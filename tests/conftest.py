@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 _TOGETHER = ("tests/cli/test_commands.py",)
 _LONGEST = ("tests/drills/", "tests/cli/", "tests/crash/", "tests/load/", "tests/targets/", "tests/sandbox/")
+
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+"""How fast a machine is never decides a test."""
 
 
 class _Spread(LoadScopeScheduling):
