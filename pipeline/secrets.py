@@ -15,10 +15,11 @@ import hashlib
 import html
 import json
 import re
+import string
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
@@ -77,14 +78,28 @@ class Secret:
 
 # ---- encodings ---------------------------------------------------------------------------------------------
 
+_PUNCTUATION = "".join(sorted(set(string.punctuation + " ") - set("-._,")))
+"""What encoders that know no better escape; they all leave `-._,` as they are."""
+
 
 def forms(value: str) -> frozenset[str]:
     """Every way `value` may be written: raw, hex, base64, URL, JSON, `\\x` and `\\u`, HTML, reversed, UTF-16."""
     return frozenset(form for _, form in _encodings(value))
 
 
+def spellings(value: str) -> Mapping[bytes, str]:
+    """The same as the bytes that a file holds, each with the name of its encoding."""
+    named: dict[bytes, str] = {}
+    for encoding, form in _encodings(value):
+        for spelt in (_utf8(form), _bytes(form)):
+            named.setdefault(spelt, encoding)
+    named.setdefault(value.encode("utf-16-le", "surrogatepass"), "utf-16")
+    return named
+
+
 def _encodings(value: str) -> Iterator[tuple[str, str]]:
     raw = _bytes(value)
+    plain = value.isascii() and value.isalnum()
     yield "raw", value
     yield "raw", raw.decode("utf-8", "replace")
     yield "hex", raw.hex()
@@ -106,6 +121,9 @@ def _encodings(value: str) -> Iterator[tuple[str, str]]:
         yield "json", text.replace("/", "\\/")
         yield "json", text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
         yield "json", text.replace("<", "\\u003C").replace(">", "\\u003E").replace("&", "\\u0026")
+        yield "json", text.translate(_escapes("<>&'+`", "\\u{:04X}"))
+    for form in () if plain else ("\\x{:02x}", "\\x{:02X}", "\\u{:04x}", "\\u{:04X}"):
+        yield "js", value.translate(_escapes(_PUNCTUATION, form))
     units = value.encode("utf-16-be", "surrogatepass")
     pairs = [units[at : at + 2].hex() for at in range(0, len(units), 2)]
     yield "\\u escapes", "".join(f"\\u{pair}" for pair in pairs)
@@ -117,11 +135,19 @@ def _encodings(value: str) -> Iterator[tuple[str, str]]:
         yield "html", page
         yield "html", page.replace('"', "&quot;")
         yield "html", page.replace('"', "&#34;")
+    for form in () if plain else ("&#{};", "&#x{:x};", "&#x{:X};"):
+        yield "html", value.translate(_escapes(_PUNCTUATION, form))
+        yield "html", html.escape(value, quote=False).translate(_escapes("\"'/`=", form))
     yield "html, every character", "".join(f"&#{ord(char)};" for char in value)
     yield "html, every character", "".join(f"&#x{ord(char):x};" for char in value)
     yield "html, every character", "".join(f"&#x{ord(char):X};" for char in value)
     yield "reversed", value[::-1]
     yield "utf-16", "".join(f"{char}\0" for char in value)
+
+
+@cache
+def _escapes(characters: str, form: str) -> Mapping[int, str]:
+    return {ord(char): form.format(ord(char)) for char in characters}
 
 
 def _base64_inside(raw: bytes, offset: int, altchars: bytes) -> str:
@@ -141,7 +167,7 @@ def _bytes(value: str) -> bytes:
         return value.encode("utf-8", "surrogatepass")
 
 
-def _searched(value: str) -> Iterator[str]:
+def searched(value: str) -> Iterator[str]:
     """The texts that give `value` away: itself, and for one of several lines (PEM) its body and each longer line."""
     yield value
     if value.strip() != value:
@@ -154,12 +180,17 @@ def _searched(value: str) -> Iterator[str]:
         yield from (line for line in secret if len(line) >= LONG)
 
 
-def _parts(value: str) -> Iterator[str]:
-    """What is redacted for `value`: for a long one every part of it, without the public lines of a PEM file."""
-    texts = list(_searched(value))
+def secret_texts(value: str) -> list[str]:
+    """Those of them that are secret in every part: without the public lines of a PEM file."""
+    texts = list(searched(value))
     if "\n" in value.strip():
         texts = [text for text in texts if not text.lstrip().startswith("-----BEGIN ")]
-    for text in texts:
+    return texts
+
+
+def _parts(value: str) -> Iterator[str]:
+    """What is redacted for `value`: for a long one every part of it."""
+    for text in secret_texts(value):
         if len(text) < LONG:
             yield text
         else:
@@ -168,7 +199,7 @@ def _parts(value: str) -> Iterator[str]:
 
 # ---- views of the searched bytes ---------------------------------------------------------------------------
 
-_BETWEEN = b" \t\r\n\v\f\0\"'`+\\,"
+BETWEEN = b" \t\r\n\v\f\0\"'`+\\,"
 """What may stand between the parts of one value; left out of the text and of the forms alike."""
 _ESCAPE = re.compile(
     rb"\\+(?:u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}|x([0-9a-fA-F]{2})|([nrtfv]))"
@@ -202,7 +233,7 @@ def _see_as_is(data: bytes) -> bytes:
 
 
 def _see_joined(data: bytes) -> bytes:
-    return data.translate(None, _BETWEEN)
+    return data.translate(None, BETWEEN)
 
 
 def _see_unescaped(data: bytes) -> bytes:
@@ -214,7 +245,7 @@ def _places_as_is(data: bytes) -> Places:
 
 
 def _places_joined(data: bytes) -> Places:
-    starts = [at for at, byte in enumerate(data) if byte not in _BETWEEN]
+    starts = [at for at, byte in enumerate(data) if byte not in BETWEEN]
     return starts, [at + 1 for at in starts]
 
 
@@ -224,7 +255,7 @@ def _places_unescaped(data: bytes) -> Places:
     at = 0
     for escape in [*_ESCAPE.finditer(data), None]:
         begin, end = escape.span() if escape else (len(data), len(data))
-        plain = [place for place in range(at, begin) if data[place] not in _BETWEEN]
+        plain = [place for place in range(at, begin) if data[place] not in BETWEEN]
         meant = len(_see_joined(_meaning(escape))) if escape else 0
         starts += [*plain, *[begin] * meant]
         ends += [*(place + 1 for place in plain), *[end] * meant]
@@ -395,7 +426,7 @@ class Redactor:
 
     def _searching_whole(self) -> tuple[tuple[_View, _Patterns], ...]:
         if self._whole is None:
-            self._whole = self._views_of(_searched)
+            self._whole = self._views_of(searched)
         return self._whole
 
     def _views_of(self, texts: Callable[[str], Iterator[str]]) -> tuple[tuple[_View, _Patterns], ...]:

@@ -5,27 +5,26 @@ A hit names file, line and encoding, never the value. What could not be read is 
 
 from __future__ import annotations
 
-import gzip
-import io
+import json
+import os
 import stat
-import zipfile
-import zlib
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import IO
 
+from checks.facts.sieve import Sieve
+from checks.facts.unpacking import DEEPEST, LARGEST, Unreadable, members, packed
 from pipeline.contracts import World
-from pipeline.secrets import SHORTEST, Redactor, Secret
-from pipeline.verdict import Finding, failed, inconclusive, passed
+from pipeline.secrets import SHORTEST, Hit, Secret
+from pipeline.verdict import Finding, Place, Verdict, failed, inconclusive, passed
 
-CHUNK = 8 * 1024 * 1024
+CHUNK = 1024 * 1024
 OVERLAP = 64 * 1024
 """Bytes that two neighbouring chunks share, so that no value falls between them."""
 
-_LARGEST_MEMBER = 256 * 1024 * 1024
-_DEEPEST = 3
+_APART = "\x01"
+"""Stands between things that are searched in one go; nothing that the search leaves out."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,8 @@ class Leak:
 @dataclass(frozen=True)
 class Search:
     """What a search saw. `unread` are files that could not be searched, with the reason; `too_short` are settings
-    whose values have fewer than 8 characters and cannot be searched."""
+    whose values have fewer than 8 characters and cannot be searched. `placed`: the files' names start at the folder
+    of pipeline.yaml, so that a review can point at them. `noun`: what was counted."""
 
     files: int
     leaks: tuple[Leak, ...]
@@ -52,6 +52,8 @@ class Search:
     too_short: tuple[str, ...]
     secrets: int
     where: str
+    placed: bool = False
+    noun: str = "files"
 
 
 def held(world: World) -> Mapping[str, Secret]:
@@ -60,103 +62,126 @@ def held(world: World) -> Mapping[str, Secret]:
     return {name: v.value for name, v in values if isinstance(v.value, Secret) and v.value.reveal()}
 
 
-def search(files: Iterable[tuple[str, Path]], secrets: Mapping[str, Secret], where: str) -> Search:
+def search(
+    files: Iterable[tuple[str, str | Path]], secrets: Mapping[str, Secret], where: str, *, placed: bool = False
+) -> Search:
     """Searches files given as (printed name, path). A file that has gone since it was listed is left out."""
-    redactor = Redactor(secrets)
-    count = 0
+    sieve = Sieve(secrets)
+    names: list[str] = []
     leaks: list[Leak] = []
     unread: list[str] = []
     for name, path in files:
         try:
-            leaks += _in_file(name, path, redactor)
+            leaks += _in_file(name, os.fspath(path), sieve)
         except FileNotFoundError:
             continue
-        except (OSError, _Unreadable) as error:
+        except (OSError, Unreadable) as error:
             unread.append(f"{name}: {error.strerror if isinstance(error, OSError) else error}")
-        count += 1
-    return Search(count, tuple(dict.fromkeys(leaks)), tuple(unread), redactor.too_short, len(secrets), where)
+        names.append(name)
+    leaks += _in_names(names, sieve)
+    return Search(len(names), tuple(dict.fromkeys(leaks)), tuple(unread), sieve.too_short, len(secrets), where, placed)
 
 
-class _Unreadable(Exception):
-    pass
+def _in_names(names: Sequence[str], sieve: Sieve) -> Iterator[Leak]:
+    """A value in a file's own name is one too."""
+    encoded = [name.encode("utf-8", "surrogateescape") for name in names]
+    starts, at = [], 0
+    for name in encoded:
+        starts.append(at)
+        at += len(name) + len(_APART)
+    for hit in sieve.found(_APART.encode().join(encoded)):
+        yield Leak(hit.name, names[bisect_right(starts, hit.offset) - 1], 1, hit.encoding)
 
 
-def _in_file(name: str, path: Path, redactor: Redactor) -> Iterator[Leak]:
-    if path.is_symlink():
-        yield from _in_bytes(name, str(path.readlink()).encode(), redactor)
+def _in_file(name: str, path: str, sieve: Sieve) -> Iterator[Leak]:
+    found = os.lstat(path)
+    if stat.S_ISLNK(found.st_mode):
+        yield from in_bytes(name, os.fsencode(Path(path).readlink()), sieve)
         return
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise _Unreadable("not a regular file")
-    yield from _in_bytes(name, name.encode(), redactor)  # a value in a file's own name is one too
-    line, window = 1, b""
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+    if not stat.S_ISREG(found.st_mode):
+        raise Unreadable("not a regular file")
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        hits: list[Hit] = []
+        head, at, kept = b"", 0, b""
+        asked = min(CHUNK, found.st_size + 1)
+        while chunk := os.read(file, asked):
+            head = head or chunk[:16]
+            window = kept + chunk if kept else chunk
+            hits += (Hit(hit.name, hit.encoding, at - len(kept) + hit.offset) for hit in sieve.found(window))
+            at += len(chunk)
+            if len(chunk) < asked:
+                break
             kept = window[-OVERLAP:]
-            line += window.count(b"\n", 0, len(window) - len(kept))
-            window = kept + chunk
-            yield from _in_bytes(name, window, redactor, line)
-        file.seek(0)
-        if _compressed(file.read(4)) or (name.endswith(".br") and not _plain_beside(path)):
-            file.seek(0)
-            yield from _in_members(name, _opened(name, _bounded(file)), redactor, 1)
+        if hits:
+            yield from _told(name, file, hits, sieve)
+        if packed(name, head):
+            if at > LARGEST:
+                raise Unreadable(f"it is packed and larger than {LARGEST // 2**20} MiB")
+            yield from in_members(name, _all_of(file), sieve)
+    finally:
+        os.close(file)
 
 
-def _plain_beside(path: Path) -> bool:
-    """Brotli data whose plain original is searched too needs no unpacking."""
-    return path.with_suffix("").is_file()
+def _all_of(file: int) -> bytes:
+    with open(os.dup(file), "rb") as whole:  # noqa: PTH123 - an open file has no path
+        whole.seek(0)
+        return whole.read()
 
 
-def _in_bytes(name: str, data: bytes, redactor: Redactor, first_line: int = 1) -> Iterator[Leak]:
-    for hit in redactor.found(data, parts=True):
-        yield Leak(hit.name, name, first_line + data.count(b"\n", 0, hit.offset), hit.encoding)
+def _told(name: str, file: int, hits: Sequence[Hit], sieve: Sieve) -> Iterator[Leak]:
+    """The leaks with their lines; of a source map, with the source and the line in it."""
+    if name.endswith(".map") and (inside := list(_in_sources(name, _all_of(file), sieve))):
+        yield from inside
+        return
+    wanted = sorted({hit.offset for hit in hits})
+    lines: dict[int, int] = {}
+    line, at = 1, 0
+    with open(os.dup(file), "rb") as whole:  # noqa: PTH123 - an open file has no path
+        whole.seek(0)
+        for offset in wanted:
+            while at < offset:
+                chunk = whole.read(min(CHUNK, offset - at))
+                if not chunk:
+                    break
+                line += chunk.count(b"\n")
+                at += len(chunk)
+            lines[offset] = line
+    for hit in hits:
+        yield Leak(hit.name, name, lines[hit.offset], hit.encoding)
 
 
-def _in_members(name: str, members: Iterable[tuple[str, bytes]], redactor: Redactor, depth: int) -> Iterator[Leak]:
-    for member, data in members:
+def _in_sources(name: str, data: bytes, sieve: Sieve) -> Iterator[Leak]:
+    """What stands in the sources that a map carries; nothing for what is no map."""
+    try:
+        told = json.loads(data)
+        contents = told["sourcesContent"]
+        sources = dict(enumerate(told.get("sources") or ()))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return
+    for number, content in enumerate(contents if isinstance(contents, list) else ()):
+        if isinstance(content, str):
+            source = f"{name}!{sources.get(number, number)}"
+            yield from in_bytes(source, content.encode("utf-8", "surrogatepass"), sieve)
+
+
+def in_bytes(name: str, data: bytes, sieve: Sieve) -> Iterator[Leak]:
+    """What a piece of data in memory holds; `name` is printed for it."""
+    for at in range(0, max(len(data), 1), CHUNK):
+        begin = max(at - OVERLAP, 0)
+        for hit in sieve.found(data[begin : at + CHUNK]):
+            yield Leak(hit.name, name, 1 + data.count(b"\n", 0, begin + hit.offset), hit.encoding)
+
+
+def in_members(name: str, data: bytes, sieve: Sieve, depth: int = 1) -> Iterator[Leak]:
+    """What the members of packed data hold, and their members. Raises Unreadable."""
+    for member, content in members(name, data):
         inner = f"{name}!{member}"
-        yield from _in_bytes(inner, data, redactor)
-        if depth < _DEEPEST:
-            yield from _in_members(inner, _opened(inner, data), redactor, depth + 1)
-        elif _compressed(data):
-            raise _Unreadable(f"{member} is compressed more than {_DEEPEST} times over")
-
-
-def _compressed(data: bytes) -> bool:
-    return data.startswith((b"\x1f\x8b", b"PK\x03\x04"))
-
-
-def _opened(name: str, data: bytes) -> list[tuple[str, bytes]]:
-    """The members of gzip, zip and brotli data; [] for anything else. Raises _Unreadable for what should open."""
-    try:
-        if data.startswith(b"\x1f\x8b"):
-            return [("gzip", _bounded(gzip.GzipFile(fileobj=io.BytesIO(data))))]
-        if data.startswith(b"PK\x03\x04"):
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                return [(i.filename, _bounded(archive.open(i))) for i in archive.infolist() if not i.is_dir()]
-        if name.endswith(".br"):
-            return [("brotli", _unbrotlied(data))]
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise _Unreadable(f"it cannot be unpacked ({type(error).__name__})") from error
-    return []
-
-
-def _bounded(file: IO[bytes] | gzip.GzipFile) -> bytes:
-    data = file.read(_LARGEST_MEMBER + 1)
-    if len(data) > _LARGEST_MEMBER:
-        raise _Unreadable(f"it unpacks to more than {_LARGEST_MEMBER // 2**20} MiB")
-    return data
-
-
-def _unbrotlied(data: bytes) -> bytes:
-    try:
-        brotli = import_module("brotli")
-    except ImportError:
-        raise _Unreadable("brotli data cannot be unpacked here and no plain file lies beside it") from None
-    try:
-        plain: bytes = brotli.decompress(data)
-    except brotli.error as error:
-        raise _Unreadable("it cannot be unpacked (brotli)") from error
-    return plain
+        yield from in_bytes(inner, content, sieve)
+        if packed(member, content[:16]):
+            if depth == DEEPEST:
+                raise Unreadable(f"{member} is packed more than {DEEPEST} times over")
+            yield from in_members(inner, content, sieve, depth + 1)
 
 
 NAMED_AT_MOST = 20
@@ -175,7 +200,13 @@ def verdict(found: Search, remedy: str) -> Finding:
     }
     if found.leaks:
         first = {"file": found.leaks[0].file, "line": found.leaks[0].line}
-        return failed(f"{found.where} holds secrets: {_some(found.leaks)}", remedy, **evidence, **first)
+        return Finding(
+            Verdict.FAIL,
+            f"{found.where} holds secrets: {some(found.leaks)}",
+            remedy,
+            {**evidence, **first},
+            tuple(_places(found)),
+        )
     if not found.secrets:
         return inconclusive(
             f"the settings hold no secret, so {found.where} was not searched for any",
@@ -196,15 +227,22 @@ def verdict(found: Search, remedy: str) -> Finding:
         )
     if found.unread:
         return inconclusive(
-            f"{found.where}: {len(found.unread)} files could not be searched: {_some(found.unread)}",
+            f"{found.where}: {len(found.unread)} {found.noun} could not be searched: {some(found.unread)}",
             "Make them readable, or remove them; what was not searched is not clean.",
             **evidence,
         )
     return passed(
-        f"{found.files} files of {found.where} hold none of {found.secrets} secrets, in any encoding", **evidence
+        f"{found.files} {found.noun} of {found.where} hold none of {found.secrets} secrets, in any encoding", **evidence
     )
 
 
-def _some(things: Sequence[object]) -> str:
+def _places(found: Search) -> Iterator[Place]:
+    for leak in found.leaks[:NAMED_AT_MOST] if found.placed else ():
+        file, inside, _ = leak.file.partition("!")
+        yield Place(file, 1 if inside else leak.line, f"holds {leak.setting} ({leak.encoding})")
+
+
+def some(things: Sequence[object]) -> str:
+    """The first of them, and how many more there are."""
     rest = len(things) - NAMED_AT_MOST
     return "; ".join(map(str, things[:NAMED_AT_MOST])) + (f"; and {rest} more" if rest > 0 else "")

@@ -91,9 +91,9 @@ async def test_without_git_every_file_but_the_declared_sources_is_searched(tmp_p
     (tmp_path / "a.py").write_text("pass")
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "x").write_text(SECRET)
-    assert (await ask(SOURCE, made)).verdict is Verdict.PASS
+    assert (await ask(SOURCE, at(made))).verdict is Verdict.PASS
     (tmp_path / ".env.copy").write_text(SECRET)
-    assert (await ask(SOURCE, made)).verdict is Verdict.FAIL
+    assert (await ask(SOURCE, at(made))).verdict is Verdict.FAIL
 
 
 def plain(path: Path, data: bytes) -> None:

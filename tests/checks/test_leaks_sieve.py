@@ -1,0 +1,118 @@
+"""The quick search, held against encoders that are not its own and against bundles without any secret."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from checks.facts import leaks
+from checks.facts.sieve import Sieve
+from pipeline.secrets import Secret
+from tests.checks.leak_planting import ENCODERS, letters, part, pieces, twenty_secrets, vite_like
+
+VALUES = twenty_secrets()
+SIEVE = Sieve({name: Secret(value) for name, value in VALUES.items()})
+BEFORE, AFTER = b"let first = 1\nlet second = ", b" ;\nlet third = 3\n"
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_each_secret_is_found_in_each_encoding(name: str) -> None:
+    """Every one of twenty secrets is found, as itself alone, where it begins, and its value is not in the hit."""
+    for setting, value in VALUES.items():
+        planted = ENCODERS[name](value)
+        hits = SIEVE.found(BEFORE + planted + AFTER)
+        assert {hit.name for hit in hits} == {setting}, (name, setting, hits)
+        assert all(len(BEFORE) <= hit.offset < len(BEFORE) + len(planted) for hit in hits)
+        assert value not in repr(hits)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 11])
+def test_a_value_in_pieces_over_lines_of_a_map_is_found(size: int) -> None:
+    """String concatenation over several lines is found in the JSON of a source map, where line breaks are escaped."""
+    for setting, value in VALUES.items():
+        source = " +\n\t\t".join(json.dumps(piece, ensure_ascii=False) for piece in pieces(value, size))
+        data = json.dumps({"sourcesContent": [f"const k = {source};\nrun(k)\n"]}, ensure_ascii=False).encode()
+        assert {hit.name for hit in SIEVE.found(data)} == {setting}, (setting, size)
+
+
+def test_every_part_of_twelve_characters_is_found() -> None:
+    """Wherever a print was cut, twelve characters are enough, plain or in Base64; eleven are not."""
+    assert not SIEVE.found(b"key=" + VALUES["SECRET_0"][2:13].encode() + b"...")
+    for setting, value in VALUES.items():
+        for at in range(len(value) - 11 if len(value) >= 16 else 0):
+            cut = value[at : at + 12].encode()
+            for shown in (cut, base64.b64encode(cut), base64.b64encode(b"x" + cut), cut.hex().encode()):
+                assert {hit.name for hit in SIEVE.found(b"key=" + shown + b"...")} == {setting}, (setting, at)
+
+
+def test_a_hit_names_its_encoding() -> None:
+    """How a value was written is told, and whether it was in pieces."""
+    value = letters(30)
+    sieve = Sieve({"KEY": Secret(value)})
+    for name, encoding in {
+        "raw": "raw", "hex": "hex", "HEX": "hex", "reversed": "reversed", "base64": "base64", "utf-16": "utf-16",
+        "x escapes": "\\x escapes", "u escapes": "\\u escapes", "html hex": "html, every character",
+        "url, every byte": "url, every byte", "string literals": "raw (split)", "lines": "raw (split)",
+    }.items():  # fmt: skip
+        assert [hit.encoding for hit in sieve.found(ENCODERS[name](value))] == [encoding]
+
+
+def test_a_clean_bundle_raises_no_alarm(tmp_path: Path) -> None:
+    """Minified scripts, unicode tables, inlined images and maps with their sources hold no secret."""
+    vite_like(tmp_path / "dist")
+    files = [(path.name, path) for path in (tmp_path / "dist").rglob("*") if path.is_file()]
+    found = leaks.search(files, {name: Secret(value) for name, value in VALUES.items()}, "the bundle")
+    assert (found.files, found.leaks, found.unread) == (len(files), (), ())
+
+
+def test_what_only_resembles_a_value_is_no_hit() -> None:
+    """Other capitals, eleven characters of it, its characters in another order, and its escapes alone are no leak."""
+    value = 'Prod-Key<&"' + letters(8) + "'<>&\"'x"
+    sieve = Sieve({"KEY": Secret(value)})
+    for other in (
+        value.swapcase(),
+        value[:11] + "?" + value[12:19],
+        "".join(sorted(value)),
+        "&lt;&gt;&amp;&quot;&#x27;",
+    ):
+        assert not sieve.found(f"a {other} b".encode()), other
+
+
+@given(st.text(min_size=8, max_size=60), st.sampled_from(["raw", "json", "html", "url", "hex", "base64"]))
+@settings(max_examples=60, deadline=None)
+def test_any_value_is_found(value: str, name: str) -> None:
+    """Whatever a value consists of, line breaks, quotes and repetitions included, it is found."""
+    if len(value.strip()) < 8 or len(set(value)) < 4:
+        return
+    sieve = Sieve({"KEY": Secret(value)})
+    assert sieve.found(BEFORE + ENCODERS[name](value) + AFTER)
+
+
+@given(st.binary(max_size=3000))
+@settings(max_examples=60, deadline=None)
+def test_any_bytes_can_be_searched(data: bytes) -> None:
+    """No data makes the search fail or find something."""
+    assert SIEVE.found(data) == ()
+
+
+def test_a_private_key_is_found_by_its_lines() -> None:
+    """A value of several lines is found by each longer line, whatever the line breaks became; its header is not."""
+    lines = [letters(64) for _ in range(4)]
+    sieve = Sieve({"PEM": Secret("\n".join(["-----BEGIN PRIVATE KEY-----", *lines, "-----END PRIVATE KEY-----", ""]))})
+    assert sieve.found(lines[2].encode())
+    assert sieve.found("\\r\\n".join(lines).encode())
+    assert not sieve.found(b"-----BEGIN PRIVATE KEY-----\n")
+
+
+def test_short_values_are_named_and_shared_ones_are_one() -> None:
+    """Under eight characters a value is named as not searched; settings with one value are named together."""
+    value = letters(20)
+    sieve = Sieve({"PIN": Secret("1234567"), "A": Secret(value), "B": Secret(value), "NONE": Secret("")})
+    assert sieve.too_short == ("PIN",)
+    assert [hit.name for hit in sieve.found(value.encode())] == ["A, B"]
+    assert part(value) in value
