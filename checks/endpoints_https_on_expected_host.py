@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
+from checks.facts.environments import is_production
 from pipeline.contracts import Check, World
 from pipeline.secrets import Secret
 from pipeline.spec import Frozen
@@ -80,9 +81,10 @@ def _api(fact: Addressed, params: Endpoints) -> list[Mistake]:
     mistakes = []
     if parts.scheme != "https":
         mistakes.append((f"{name} is {shown} ({fact.source}): {parts.scheme or 'no scheme'}, https is required", fix))
-    if parts.hostname in params.development_hosts:
+    listed = _origin(parts) in {_origin(p) for a in fact.allowed if (p := _parts(a)) is not None}
+    if parts.hostname in params.development_hosts and (is_production(fact.environment) or not listed):
         mistakes.append((f"{name} is {shown} ({fact.source}): the development endpoint", fix))
-    elif _origin(parts) not in {_origin(p) for a in fact.allowed if (p := _parts(a)) is not None}:
+    elif not listed:
         mistakes.append((f"{name} is {shown} ({fact.source}); allowed: {', '.join(fact.allowed)}", fix))
     elif parts.username or parts.password or parts.query or parts.fragment or parts.path not in ("", "/"):
         mistakes.append((f"{name} ({fact.source}) carries more than scheme and host", fix))
@@ -133,4 +135,17 @@ CHECK = Check(
     judge=judge,
     params=Endpoints,
     why="The development endpoint takes no real payments; a wrong host gets customers' money or credentials.",
+    pci=("4.2.1",),
+    looks_at=(
+        "The gateway's address in the settings, the addresses that `environments.NAME.allowed` lists for it, and the "
+        "service's own address. It reads them and asks nobody."
+    ),
+    fix=(
+        "Set `VITE_IKHOKHA_API_URL` to the address that the environment allows: `https://api.ikhokha.com` takes real "
+        "payments, `https://pay.ikhokha.com` is for development only. Give the service an https address under `url`."
+    ),
+    see_it_fail=(
+        "Set `VITE_IKHOKHA_API_URL=https://pay.ikhokha.com` in the settings of an environment, then "
+        "`./inv validate --offline --env NAME`."
+    ),
 )

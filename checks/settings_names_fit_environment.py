@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import PurePath
+from posixpath import normpath
 from urllib.parse import urlsplit
 
+from checks.facts.environments import PRODUCTION as PRODUCTION
+from checks.facts.environments import is_production, words
 from pipeline.contracts import Check, World
 from pipeline.secrets import Secret
-from pipeline.spec import FromDotenv, Frozen
+from pipeline.spec import Environment, FromCommand, FromDotenv, Frozen
 from pipeline.verdict import Finding, failed, passed
 
-PRODUCTION = ("production", "prod", "live")
-DEVELOPMENT = ("development", "dev", "example", "sample", "test")
+_DEVELOPMENT = (
+    "development develop dev devel example sample template test testing local staging stage sandbox demo qa uat "
+    "preview preprod dummy mock"
+)
+DEVELOPMENT = frozenset(_DEVELOPMENT.split())
 """Words in a file's or host's name that say it is not meant for production."""
+_IN_COMMANDS = frozenset({"development", "dev", "staging", "sandbox"})
+"""Of those, the ones that mean an environment in a command too; `/usr/local` and `test` mean none."""
 
 
 class Names(Frozen):
@@ -35,13 +42,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Fit:
-    """`mode` is None when unset. `files` are the dotenv files the environment declares as sources."""
+    """`mode` is None when unset. `files`: the dotenv files each environment declares as sources, `commands` the
+    commands this one does."""
 
     environment: str
     places: Mapping[str, Place]
     mode: str | None
     modes_allowed: tuple[str, ...]
-    files: tuple[str, ...]
+    files: Mapping[str, tuple[str, ...]]
+    commands: tuple[tuple[str, ...], ...]
 
 
 async def gather(world: World, params: Names) -> Fit:
@@ -51,12 +60,17 @@ async def gather(world: World, params: Names) -> Fit:
         places={name: Place(e.url, e.target.path) for name, e in world.spec.environments.items()},
         mode=None if setting is None or isinstance(setting.value, Secret) else setting.value,
         modes_allowed=world.environment.allowed.get(params.setting, (world.environment_name,)),
-        files=tuple(s.dotenv for s in world.environment.settings_from if isinstance(s, FromDotenv)),
+        files={name: _dotenv_files(e) for name, e in world.spec.environments.items()},
+        commands=tuple(s.command for s in world.environment.settings_from if isinstance(s, FromCommand)),
     )
 
 
+def _dotenv_files(environment: Environment) -> tuple[str, ...]:
+    return tuple(normpath(s.dotenv) for s in environment.settings_from if isinstance(s, FromDotenv))
+
+
 def judge(fit: Fit, params: Names) -> Finding:
-    mistakes = [*_mode(fit, params), *_files(fit), *_url(fit), *_shared(fit)]
+    mistakes = [*_mode(fit, params), *_files(fit), *_commands(fit), *_url(fit), *_shared(fit)]
     if mistakes:
         return failed(
             f"environment {fit.environment}: " + "; ".join(found for found, _ in mistakes),
@@ -86,8 +100,21 @@ def _files(fit: Fit) -> list[Mistake]:
             f"settings come from {file}, a file named for {word}",
             f"Under environments.{fit.environment}.settings_from name a file of {fit.environment} itself.",
         )
-        for file in fit.files
-        for word in sorted(_words(_meaningful(file)) & _foreign(fit))[:1]
+        for file in fit.files[fit.environment]
+        for word in sorted(words(_meaningful(file)) & _foreign(fit))[:1]
+    ]
+
+
+def _commands(fit: Fit) -> list[Mistake]:
+    """The arguments are not shown: one may be a token."""
+    foreign = _foreign(fit) & (_IN_COMMANDS | {name.lower() for name in fit.places})
+    return [
+        (
+            f"settings come from a command ({PurePath(command[0]).name}) whose arguments name {word}",
+            f"Under environments.{fit.environment}.settings_from let the command read what is {fit.environment}'s own.",
+        )
+        for command in fit.commands
+        for word in sorted(words(" ".join(command[1:])) & foreign)[:1]
     ]
 
 
@@ -95,11 +122,11 @@ def _url(fit: Fit) -> list[Mistake]:
     url = fit.places[fit.environment].url
     fix = f"Set environments.{fit.environment}.url to the address customers of {fit.environment} use."
     if url == "sandbox":
-        return [("its url is the sandbox", fix)] if fit.environment in PRODUCTION else []
+        return [("its url is the sandbox", fix)] if is_production(fit.environment) else []
     host = urlsplit(url).hostname or ""
     if _private(host):
         return [(f"its url {url} is an address of this machine or a private network", fix)]
-    return [(f"its url {url} is named for {word}", fix) for word in sorted(_words(_chosen(host)) & _foreign(fit))[:1]]
+    return [(f"its url {url} is named for {word}", fix) for word in sorted(words(_chosen(host)) & _foreign(fit))[:1]]
 
 
 def _shared(fit: Fit) -> list[Mistake]:
@@ -110,13 +137,22 @@ def _shared(fit: Fit) -> list[Mistake]:
     return [
         *((f"environment {name} has the same url {here.url}", fix) for name, p in others if p.url == here.url),
         *((f"environment {name} has the same target {p.target}", fix) for name, p in others if p.target == here.target),
+        *(
+            (
+                f"environment {name} reads the same settings file {file}",
+                "Give every environment a settings file of its own: a shared one gives both the same credentials.",
+            )
+            for name, _ in others
+            for file in fit.files[fit.environment]
+            if file in fit.files[name]
+        ),
     ]
 
 
 def _foreign(fit: Fit) -> set[str]:
     others = {name.lower() for name in fit.places if name != fit.environment}
-    words = others | set(DEVELOPMENT) if fit.environment in PRODUCTION else others
-    return words - {fit.environment.lower()}
+    foreign = others | DEVELOPMENT if is_production(fit.environment) else others
+    return foreign - {fit.environment.lower()} - words(fit.environment)
 
 
 def _meaningful(file: str) -> str:
@@ -129,10 +165,6 @@ def _chosen(host: str) -> str:
     labels = host.split(".")
     company = 3 if len(labels) > 2 and labels[-2] in ("co", "com", "org", "net", "ac", "gov") else 2
     return ".".join(labels if labels[-company:][0] == "example" else labels[:-company])
-
-
-def _words(name: str) -> set[str]:
-    return {word for word in re.split(r"[^a-z0-9]+", name.lower()) if word}
 
 
 def _private(host: str) -> bool:
@@ -151,4 +183,8 @@ CHECK = Check(
     judge=judge,
     params=Names,
     why="Most wrong deployments are the right thing done to the wrong environment.",
+    looks_at="The mode setting, and the url, target and sources of every environment in pipeline.yaml: words in their "
+    "names that belong to another environment, and places that two environments share.",
+    fix="Give every environment an address, a target and sources of its own, named for it.",
+    see_it_fail="Let `settings_from` of production name `.env.staging`, then `./inv validate --env production`.",
 )

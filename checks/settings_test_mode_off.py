@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from checks.facts.environments import is_production
 from pipeline.contracts import Check, World
 from pipeline.secrets import Secret
 from pipeline.spec import Frozen
 from pipeline.verdict import Finding, advice, failed, passed
+
+TEST_MODE_OFF = "Test mode must be disabled in production"
+"""The words of the troubleshooting guide; operators search for them."""
 
 
 class TestMode(Frozen):
@@ -20,7 +24,8 @@ class TestMode(Frozen):
 
 @dataclass(frozen=True)
 class Mode:
-    """`value` is None when the setting is not set; `test_allowed`: the environment lists `true` itself."""
+    """`value` is None when the setting is not set; `test_allowed`: the environment lists `true` itself, and by its
+    name no real customers pay there."""
 
     environment: str
     value: str | None
@@ -34,7 +39,8 @@ async def gather(world: World, params: TestMode) -> Mode:
         environment=world.environment_name,
         value=None if setting is None else "" if isinstance(setting.value, Secret) else setting.value,
         source="no source" if setting is None else setting.source,
-        test_allowed="true" in world.environment.allowed.get(params.setting, ()),
+        test_allowed="true" in world.environment.allowed.get(params.setting, ())
+        and not is_production(world.environment_name),
     )
 
 
@@ -47,9 +53,7 @@ def judge(mode: Mode, params: TestMode) -> Finding:
         return passed(f"{params.setting} is false ({mode.source})")
     if mode.value == "true" and mode.test_allowed:
         return advice(f"test mode is on in {mode.environment}, which allows it: {found}", f"{fix} before production")
-    return failed(
-        f"Test mode must be disabled in production: {found} in environment {mode.environment}; allowed: false", fix
-    )
+    return failed(f"{TEST_MODE_OFF}: {found} in environment {mode.environment}; allowed: false", fix)
 
 
 CHECK = Check(
@@ -60,4 +64,11 @@ CHECK = Check(
     judge=judge,
     params=TestMode,
     why="In test mode a customer gets a course and nobody is paid.",
+    pci=("6.5.6",),
+    looks_at="The setting that switches test mode, and whether `allowed` of the environment lists `true`. In an "
+    "environment that is named for production, `true` is refused whatever `allowed` lists.",
+    fix="Set `VITE_IKHOKHA_TEST_MODE=false` in the source that the finding names.",
+    see_it_fail="Set `VITE_IKHOKHA_TEST_MODE=true` in the dotenv file of production, then "
+    "`./inv validate --env production`.",
+    says=(TEST_MODE_OFF,),
 )

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dotenv.parser import parse_stream
@@ -34,11 +34,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Lines:
-    """What a source holds by name, and everything wrong with it."""
+    """What a source holds by name, and everything wrong with it. `whole`: nothing of it was left unread."""
 
     values: Mapping[str, Line] = field(default_factory=dict)
     mistakes: tuple[SettingMistake, ...] = ()
     missing: bool = False
+    whole: bool = True
 
 
 def read(path: Path, shown_as: str) -> Lines:
@@ -64,7 +65,7 @@ def read(path: Path, shown_as: str) -> Lines:
         allowed="file mode 0600 or 0400",
         remedy=f"chmod 600 {shown_as}",
     )
-    return Lines(lines.values, (loose, *lines.mistakes))
+    return replace(lines, mistakes=(loose, *lines.mistakes))
 
 
 def parse(content: bytes, shown_as: str) -> Lines:
@@ -78,19 +79,21 @@ def parse(content: bytes, shown_as: str) -> Lines:
         return _refused(f"{shown_as}:{line}", "bytes that are not UTF-8", "text in UTF-8", "save it in that encoding")
     values: dict[str, Line] = {}
     mistakes = []
+    whole = True
     for binding in parse_stream(io.StringIO(text, newline="")):
         number = binding.original.line + _lines_before(binding.original.string)
         where = f"{shown_as}:{number}"
         if binding.error or (binding.key is not None and (binding.value is None or not _NAME.fullmatch(binding.key))):
             fix = "write NAME=value, with single quotes around a value that holds spaces, quotes or #"
             mistakes.append(SettingMistake("", where, "a broken line, which is not shown", _LINE, fix))
+            whole = False
         elif binding.key is not None and binding.value is not None:
             name = binding.key
             if name in values:
                 found = f"{name} a second time; it stands at line {values[name].number} already"
                 mistakes.append(SettingMistake(name, where, found, "each name once", "remove one of the two lines"))
             values[name] = Line(binding.value, number)
-    return Lines(values, tuple(mistakes))
+    return Lines(values, tuple(mistakes), whole=whole)
 
 
 def _lines_before(original: str) -> int:
@@ -100,4 +103,4 @@ def _lines_before(original: str) -> int:
 
 
 def _refused(where: str, found: str, allowed: str, remedy: str) -> Lines:
-    return Lines(mistakes=(SettingMistake("", where, found, allowed, remedy),))
+    return Lines(mistakes=(SettingMistake("", where, found, allowed, remedy),), whole=False)

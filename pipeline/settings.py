@@ -10,11 +10,15 @@ from pipeline.secrets import Secret
 
 @dataclass(frozen=True)
 class SettingValue:
-    """One resolved setting. `value` is what the service gets; `source` e.g. `dotenv .env.production:4` or `default`."""
+    """One resolved setting. `value` is what the service gets; `source` e.g. `dotenv .env.production:4` or `default`.
+
+    `over`: the places, in sources that are looked at later, where another value stands for it.
+    """
 
     name: str
     value: str | Secret
     source: str
+    over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Nothing here raises for what an operator wrote: every mistake is in `Settings.mi
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,8 @@ async def resolve(
 ) -> Settings:
     """Reads every declared source in its order; the first that has a value for a name wins, then the default.
 
-    An empty value is no value: the next source is asked, and the value's `source` (or the mistake) tells of it.
+    An empty value is no value: the next source is asked, and the value's `source` (or the mistake) tells of it. So does
+    it of a later source that has another value. A name that says it holds a secret is kept as one, whatever its type.
     `gateway_address` is what `sandbox` means among the allowed values, None where there is no sandbox. `run` runs
     the commands of `settings_from`; with None they are not run, which is a mistake where one is declared.
     """
@@ -57,6 +59,7 @@ async def resolve(
             values[name] = value
         elif setting.required:
             mistakes.append(_missing(name, setting, environment, sources))
+    mistakes += _open_secrets(spec.settings)
     mistakes += _slips(spec.settings, values, sources)
     secrets = [value.value.reveal() for value in values.values() if isinstance(value.value, Secret)]
     for name, value in values.items():
@@ -130,22 +133,33 @@ async def _command(source: FromCommand, run: Run | None) -> _Read:
 
 
 def _find(name: str, setting: Setting, sources: Sequence[_Read]) -> SettingValue | None:
+    secret = setting.type == "secret" or _says_secret(name, setting)
     empty: list[str] = []
+    found: list[tuple[str, str]] = []
     for source in sources:
         if name not in source.values:
             continue
         text, where = source.values[name]
         if text.strip():
-            value = Secret(text.strip()) if setting.type == "secret" else text
-            return SettingValue(name, value, _after(where, empty))
-        empty.append(where)
+            found.append((text.strip() if secret else text, where))
+        elif not found:
+            empty.append(where)
+    if found:
+        text, where = found[0]
+        over = tuple(place for other, place in found[1:] if other != text)
+        return SettingValue(name, Secret(text) if secret else text, _told_of(where, empty, over), over)
     if setting.default is not None:
-        return SettingValue(name, as_text(setting.default), _after("default", empty))
+        default = as_text(setting.default)
+        return SettingValue(name, Secret(default) if secret else default, _told_of("default", empty))
     return None
 
 
-def _after(where: str, empty: Sequence[str]) -> str:
-    return f"{where} (empty in {', '.join(empty)})" if empty else where
+def _told_of(where: str, empty: Sequence[str], over: Sequence[str] = ()) -> str:
+    notes = [
+        *([f"empty in {', '.join(empty)}"] if empty else []),
+        *([f"another value in {', '.join(over)} is not used"] if over else []),
+    ]
+    return f"{where} ({'; '.join(notes)})" if notes else where
 
 
 # ---- judging ------------------------------------------------------------------------------------------------
@@ -155,6 +169,29 @@ _API_KEY = "_API_KEY"
 _TEST_MODE_OFF = "Test mode must be disabled in production"
 _KEY_BAD = "API key invalid or missing"
 """The words of the troubleshooting guide; operators search for them."""
+
+
+_SECRETIVE = ("_SECRET", "_PASSWORD", "_PRIVATE_KEY", "_ACCESS_TOKEN", "_AUTH_TOKEN", "_SIGNING_KEY")
+"""Ends of names that say the value is a secret. Not `_KEY` alone: a browser's map key is public."""
+
+
+def _says_secret(name: str, setting: Setting) -> bool:
+    return setting.type == "text" and name.upper().endswith(_SECRETIVE)
+
+
+def _open_secrets(settings: Mapping[str, Setting]) -> list[SettingMistake]:
+    """Settings whose name says secret and whose type does not: their values would be shown and kept in the open."""
+    return [
+        SettingMistake(
+            name=name,
+            where="settings of pipeline.yaml",
+            found="type: text",
+            allowed="type: secret, for what its name says it holds",
+            remedy=f"declare {name} with `type: secret`: then it is redacted everywhere and searched for in the build",
+        )
+        for name, setting in settings.items()
+        if _says_secret(name, setting)
+    ]
 
 
 def _missing(name: str, setting: Setting, environment: Environment, sources: Sequence[_Read]) -> SettingMistake:
@@ -183,12 +220,18 @@ def _slips(
     mistakes = []
     for source in sources:
         for name, (_text, where) in source.values.items():
-            meant = nearest(name, unset, _NEAR) if name not in settings else ""
+            meant = _meant(name, unset) if name not in settings else ""
             if meant:
                 found = f"{shown(name)}, which is no setting of the spec"
                 remedy = f"did you mean {meant}? rename it, or set {meant} as well"
                 mistakes.append(SettingMistake(shown(name), where, found, meant, remedy))
     return mistakes
+
+
+def _meant(name: str, unset: Sequence[str]) -> str:
+    """The setting that `name` is most like; capitals and what stands between words do not count."""
+    plain = {re.sub(r"[^A-Z0-9]+", "_", known.upper()): known for known in unset}
+    return plain.get(nearest(re.sub(r"[^A-Z0-9]+", "_", name[:200].upper()), plain, _NEAR), "")
 
 
 def _judged(
@@ -201,7 +244,7 @@ def _judged(
 ) -> SettingMistake | None:
     name = value.name
     text = value.value.reveal() if isinstance(value.value, Secret) else value.value
-    found = _shown(setting, text, secrets)
+    found = _shown(name, setting, text, secrets)
     listed = environment.allowed.get(name)
     if name.endswith(_TEST_MODE) and listed == ("false",) and text != "false":
         allowed = f"false in {environment_name}: {_TEST_MODE_OFF}"
@@ -221,10 +264,10 @@ def _judged(
     return SettingMistake(name, value.source, found, allowed, f"set {name}={meant[0]}")
 
 
-def _shown(setting: Setting, text: str, secrets: Sequence[str]) -> str:
+def _shown(name: str, setting: Setting, text: str, secrets: Sequence[str]) -> str:
     """A value for a mistake's text. Not shown: secrets, and what may be one that was put under another name."""
     length = f"{len(text)} characters, which are not shown"
-    if setting.type == "secret" or any(_share(text, secret) for secret in secrets):
+    if setting.type == "secret" or _says_secret(name, setting) or any(_share(text, secret) for secret in secrets):
         return length
     if setting.type == "url":
         return f"'{shown(text)}'" if _is_harmless_address(text) else f"an address of {length}"

@@ -19,12 +19,12 @@ from pipeline import dotenv_file
 from pipeline.errors import CommandFailed
 from pipeline.loader import load
 from pipeline.secrets import Secret
-from pipeline.settings import SettingMistake, Settings
+from pipeline.settings import SettingMistake, Settings, SettingValue
 from pipeline.sources import resolve
 from pipeline.spec import FromCommand, FromDotenv, Setting, Spec
-from tests.pipeline.standin import FUZZ, NAMES, SHIPPED
+from tests.pipeline.standin import EXAMPLE, FUZZ, NAMES
 
-SPEC = load(SHIPPED, NAMES)
+SPEC = load(EXAMPLE, NAMES)
 GATEWAY = "https://127.0.0.1:4433"
 NO_CHANGE: Mapping[str, str] = {}
 
@@ -123,10 +123,35 @@ async def test_the_first_source_that_has_a_name_wins(tmp_path: Path) -> None:
     lines = good()
     here = {"VITE_IKHOKHA_TIMEOUT": "2000"}
     settings = await resolved(tmp_path, {**lines, "VITE_IKHOKHA_TIMEOUT": "3000"}, process=here)
-    assert settings.values["VITE_IKHOKHA_TIMEOUT"].source == "environment"
+    value = settings.values["VITE_IKHOKHA_TIMEOUT"]
+    assert value.source == "environment (another value in dotenv .env.production:7 is not used)"
+    assert value.over == ("dotenv .env.production:7",)
     turned = with_sources(FromDotenv(dotenv=".env.production"), "environment")
     settings = await resolved(tmp_path, {**lines, "VITE_IKHOKHA_TIMEOUT": "3000"}, process=here, spec=turned)
     assert settings.text("VITE_IKHOKHA_TIMEOUT") == "3000"
+
+
+async def test_sources_that_agree_are_not_told_apart(tmp_path: Path) -> None:
+    """A value that a later source repeats is no other value; a secret that is overridden is not shown."""
+    lines = good()
+    settings = await resolved(tmp_path, lines, process={"VITE_NODE_ENV": "production"})
+    assert settings.values["VITE_NODE_ENV"] == SettingValue("VITE_NODE_ENV", "production", "environment")
+    settings = await resolved(tmp_path, lines, process={"VITE_IKHOKHA_API_KEY": secrets.token_hex(16)})
+    assert settings.values["VITE_IKHOKHA_API_KEY"].over == ("dotenv .env.production:3",)
+    assert lines["VITE_IKHOKHA_API_KEY"] not in reads(settings)
+
+
+async def test_a_name_that_says_secret_is_one(tmp_path: Path) -> None:
+    """A setting called a secret and declared as text is a mistake, and its value is shown nowhere all the same."""
+    value = secrets.token_hex(12)
+    for name in ("DB_PASSWORD", "STRIPE_WEBHOOK_SECRET", "cms_access_token"):
+        settings = await resolved(tmp_path, process={**good(), name: value}, spec=with_setting(name))
+        mistake = only(settings)
+        assert (mistake.name, mistake.found) == (name, "type: text")
+        assert settings.values[name].value == Secret(value)
+        assert value not in reads(settings)
+    public = with_setting("VITE_MAPS_API_KEY")
+    assert (await resolved(tmp_path, process={**good(), "VITE_MAPS_API_KEY": value}, spec=public)).mistakes == ()
 
 
 async def test_an_environment_that_is_not_declared_is_not_read(tmp_path: Path) -> None:
@@ -315,6 +340,8 @@ async def test_a_slip_of_the_pen_is_told(tmp_path: Path) -> None:
     mistake = only(await resolved(tmp_path, {**good(), "VITE_IKHOKHA_TIMOUT": "5000"}))
     assert (mistake.name, mistake.allowed) == ("VITE_IKHOKHA_TIMOUT", "VITE_IKHOKHA_TIMEOUT")
     assert "did you mean VITE_IKHOKHA_TIMEOUT?" in mistake.remedy
+    for near in ("vite_ikhokha_timeout", "VITE-IKHOKHA-TIMEOUT", "VITE_IKHOKHATIMEOUT"):
+        assert only(await resolved(tmp_path / "a", process={**good(), near: "5"})).allowed == "VITE_IKHOKHA_TIMEOUT"
     also_set = {**good(), "VITE_IKHOKHA_TIMOUT": "5000", "VITE_IKHOKHA_TIMEOUT": "5000"}
     assert (await resolved(tmp_path, also_set)).mistakes == ()
 
