@@ -251,8 +251,17 @@ async def _prove(session: Session, world: World, plan: Plan) -> list[str]:
     steps = [step for step in plan.stage("prove").steps if step.kind == "check"]
     if not steps:
         return ["no proof is planned, so nothing shows that the service works"]
-    findings = await asyncio.gather(*(_proof(session, world, step) for step in steps))
-    return [problem for problem in findings if problem]
+    asked: dict[str, asyncio.Task[str]] = {}
+
+    async def in_turn(step: PlannedStep) -> str:
+        """After those it needs, whatever became of them: on the way back every proof is told."""
+        before = [asked[name] for name in step.needs if name in asked]
+        if before:
+            await asyncio.wait(before)
+        return await _proof(session, world, step)
+
+    asked |= {step.name: asyncio.create_task(in_turn(step)) for step in steps}
+    return [problem for problem in await asyncio.gather(*asked.values()) if problem]
 
 
 async def _proof(session: Session, world: World, step: PlannedStep) -> str:

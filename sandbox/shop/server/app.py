@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import httpx
-from aiohttp import web
+from aiohttp import web, web_response
 from aiohttp.typedefs import Handler, Middleware
 
 from . import logs
@@ -19,7 +19,7 @@ from .drain import Connections
 from .faults import Faults
 from .gateway import GatewayClient
 from .health import Health
-from .limits import RateLimit
+from .limits import NO_BURST, RateLimit
 from .metrics import Metrics
 from .pages import CSP, Pages, maintenance, notice
 from .payments import Payments
@@ -39,6 +39,7 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _HSTS = "max-age=31536000; includeSubDomains"
+vars(web_response)["SERVER_SOFTWARE"] = "shop"  # what aiohttp cannot parse it answers itself, with its version
 _OPEN = ("/api/", "/health/", "/metrics", "/assets/")
 """What maintenance leaves open; new payments are refused where they are made."""
 
@@ -63,12 +64,16 @@ def build(
 ) -> Shop:
     """Wires the shop; nothing runs yet."""
     clock = time.monotonic
+
+    def limit() -> RateLimit:
+        return RateLimit(clock, burst=NO_BURST) if faults.on("no-rate-limit") else RateLimit(clock)
+
     metrics = Metrics()
     switches = Switches(config.shared_dir)
     gateway = GatewayClient(config, http)
     settler = Settler(config, faults, store, gateway, metrics)
-    payments = Payments(config, faults, courses, store, gateway, metrics, switches, RateLimit(clock), clock)
-    webhooks = Webhooks(config, faults, store, settler, metrics, RateLimit(clock), clock)
+    payments = Payments(config, faults, courses, store, gateway, metrics, switches, limit(), clock)
+    webhooks = Webhooks(config, faults, store, settler, metrics, limit(), clock)
     health = Health(config, faults, store, gateway, webhooks, connections, clock)
 
     async def scrape(_request: web.Request) -> web.Response:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -55,6 +56,8 @@ class Config:
     ca_file: str | None
     tls_cert: str | None
     tls_key: str | None
+    webhook_sources: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Webhooks are taken from these alone; from anywhere when there are none."""
 
 
 def read_config(env: Mapping[str, str]) -> Config:
@@ -77,6 +80,7 @@ def read_config(env: Mapping[str, str]) -> Config:
         ca_file=reader.file("CA_FILE"),
         tls_cert=reader.file("TLS_CERT"),
         tls_key=reader.file("TLS_KEY"),
+        webhook_sources=reader.networks("WEBHOOK_SOURCES"),
     )
     if (config.tls_cert is None) != (config.tls_key is None):
         reader.mistakes.append("TLS_CERT and TLS_KEY: one is set without the other; set both or neither")
@@ -138,6 +142,15 @@ class _Reader:
                 self.mistakes.append(f"{name}: found {value[:40]!r}; a whole number from {least} to {most} is allowed")
             return least
         return int(value)
+
+    def networks(self, name: str) -> tuple[IPv4Network | IPv6Network, ...]:
+        found = []
+        for text in self._env.get(name, "").replace(",", " ").split():
+            try:
+                found.append(ip_network(text))
+            except ValueError:
+                self.mistakes.append(f"{name}: found {text[:40]!r}; addresses and networks are allowed")
+        return tuple(found)
 
     def file(self, name: str) -> str | None:
         value = self._env.get(name, "").strip() or None

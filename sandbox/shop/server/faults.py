@@ -19,6 +19,8 @@ FAULTS: Mapping[str, str] = {
     "ignores-amount": "Any amount is accepted for a course, and what was paid is never compared.",
     "slow-initialisation": "Each payment takes six seconds longer to initialise.",
     "error-rate-30": "Three in ten ordinary payments fail with 500; smoke payments do not.",
+    "no-rate-limit": "Nothing is limited, however many requests come from one source.",
+    "rate-limit-shuts-out-gateway": "Webhooks are limited whatever their signature says, the gateway's among them.",
     "never-ready": "The release starts and never says that it is ready.",
     "crash-on-start": "The release ends with an error while it starts.",
 }

@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 
+NO_BURST = 1_000_000_000
 BURST = 60
 PER_SECOND = 10.0
 _SOURCES = 10_000

@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from aiohttp import web
 
@@ -68,12 +69,13 @@ class Webhooks:
             return body
         if self._faults.on("webhook-500"):
             return problem(500, "something went wrong")
+        if self._faults.on("rate-limit-shuts-out-gateway") and (wait_s := self._refused.take(source(request))):
+            return limited(wait_s)
+        if not self._listed(source(request)):
+            return self._refuse(request, began, 403, "the address is not on the list")
         verified, reason = self._verified(request, body)
         if verified is None:
-            logs.warn("webhook.refused", source=source(request), reason=reason)
-            self._metrics.webhook("", "refused", self._monotonic() - began)
-            wait_s = self._refused.take(source(request))
-            return limited(wait_s) if wait_s else problem(401, "the signature is not valid")
+            return self._refuse(request, began, 401, reason)
         event = _event(verified)
         if event is None:
             self._metrics.webhook("", "malformed", self._monotonic() - began)
@@ -82,6 +84,24 @@ class Webhooks:
         self._metrics.webhook(event.reference, result, self._monotonic() - began)
         logs.info("webhook.received", reference=event.reference, paylink_id=event.link_id, result=result)
         return answer(202 if result == "deferred" else 200, {"result": result})
+
+    def _refuse(self, request: web.Request, began: float, status: int, reason: str) -> web.Response:
+        """Only the refused count towards the limit: whoever floods this path keeps nobody else out."""
+        logs.warn("webhook.refused", source=source(request), reason=reason)
+        self._metrics.webhook("", "refused", self._monotonic() - began)
+        wait_s = self._refused.take(source(request))
+        if wait_s:
+            return limited(wait_s)
+        return problem(status, "the signature is not valid" if status == 401 else "not from here")
+
+    def _listed(self, address: str) -> bool:
+        networks = self._config.webhook_sources
+        if not networks:
+            return True
+        try:
+            return any(ip_address(address) in network for network in networks)
+        except ValueError:
+            return False
 
     def healthy(self) -> str:
         """`ok` when a webhook signed with our own secret would be accepted, else the reason."""

@@ -1,0 +1,286 @@
+"""rate_limits.in_force: a burst is answered 429, on the payment and the webhook path, and the gateway still gets in.
+
+The requests can create nothing: a payment without reference, amount or course; a webhook without a signature; and a
+correctly signed webhook for a payment that nobody made. The check ends when the limits let its address in again, so
+that what follows from the same address is not limited; it belongs after all other proofs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from checks.facts.bursts import LIMITED, Burst, Met, Send, burst, one
+from checks.facts.harmless import harmless_webhook
+from checks.facts.told import Told, finding_of
+from checks.judging import or_finding, unless_finding
+from pipeline.contracts import Check, When, World
+from pipeline.spec import Duration, Frozen
+from pipeline.verdict import Finding, Verdict, passed
+
+if TYPE_CHECKING:
+    import httpx
+
+_JSON = {"Content-Type": "application/json"}
+_AGAIN_S = 1.0
+"""Between two looks whether a limit let go; also how long one without a usable Retry-After is waited for at first."""
+_NOTHING = json.dumps({"probe": "rate_limits.in_force"}).encode()
+"""Neither a payment nor a webhook: no reference, no amount, no link."""
+
+
+class Limits(Frozen):
+    """How hard to try, how long to wait, and what the limit on the webhook path counts.
+
+    `refused`: only webhooks with a bad signature count. `source`: all of one address count, the good ones too; then a
+    limited address is ours alone, and that the gateway's own is spared cannot be shown from here.
+    """
+
+    burst: int = Field(150, ge=10, le=2000, description="At most so many requests on each path.")
+    concurrency: int = Field(10, ge=1, le=50, description="How many of them at a time.")
+    wait: Duration = Field(20.0, description="The longest a limit is waited for until it lets go.")
+    webhook_limit: Literal["refused", "source"] = Field(
+        "refused", description="`source` where all webhooks of one address count, the good ones too."
+    )
+
+
+@dataclass(frozen=True)
+class Limited:
+    """One path: its burst, and what the same request met once the limit should have let go (None: not asked)."""
+
+    path: str
+    burst: Burst
+    after: Met | None
+    waited_ms: int
+
+
+@dataclass(frozen=True)
+class Pressed:
+    """`before`, `during` and `after`: a correctly signed webhook, before its path is limited, meanwhile, at the end."""
+
+    payments: Limited
+    webhooks: Limited
+    before: Met
+    during: Met
+    after: Met
+
+
+@or_finding
+async def gather(world: World, params: Limits) -> Pressed:
+    from pipeline.service import PROOF_HEADER  # brings httpx along
+
+    contract = world.spec.contract
+    create = _post(world, contract.create, _NOTHING, {PROOF_HEADER: world.run.proof_token.reveal()})
+    unsigned = _post(world, contract.webhook, _NOTHING, {})
+    harmless = harmless_webhook(world)
+    signed = _post(world, contract.webhook, harmless.body, dict(harmless.headers))
+    before = await one(world, signed)
+    payments = await burst(world, create, params.burst, params.concurrency)
+    webhooks = await burst(world, unsigned, params.burst, params.concurrency)
+    during = await one(world, signed)
+    let_go = await asyncio.gather(
+        _let_go(world, contract.create, payments, create, params.wait),
+        _let_go(world, contract.webhook, webhooks, unsigned, params.wait),
+    )
+    return Pressed(*let_go, before, during, await one(world, signed))
+
+
+def _post(world: World, path: str, body: bytes, headers: dict[str, str]) -> Send:
+    async def send(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.post(world.service.base + path, content=body, headers={**_JSON, **headers})
+
+    return send
+
+
+async def _let_go(world: World, path: str, met: Burst, send: Send, wait: float) -> Limited:
+    """Waits as long as the 429 asks, then asks until it is answered or `wait` s have passed."""
+    if met.limited is None:
+        return Limited(path, met, None, 0)
+    begun = world.clock.monotonic()
+    asked_for = max(met.limited.retry_after.seconds or 0.0, _AGAIN_S)
+    if asked_for > wait:
+        return Limited(path, met, None, 0)
+    await world.clock.sleep(asked_for)
+    after = await one(world, send)
+    while after.status == LIMITED and world.clock.monotonic() - begun < wait:
+        await world.clock.sleep(_AGAIN_S)
+        after = await one(world, send)
+    return Limited(path, met, after, round((world.clock.monotonic() - begun) * 1000))
+
+
+# ---- judging -----------------------------------------------------------------------------------------------
+
+
+@unless_finding
+def judge(fact: Pressed, params: Limits) -> Finding:
+    measured = {
+        "payments": _measured(fact.payments),
+        "webhooks": _measured(fact.webhooks),
+        "signed_before": fact.before.status,
+        "signed_during": fact.during.status,
+        "signed_after": fact.after.status,
+    }
+    told = [
+        *_path(fact.payments, "an empty payment request", params),
+        *_path(fact.webhooks, "an unsigned webhook", params),
+        *_gateway(fact, params),
+    ]
+    if told:
+        return finding_of(told, measured)
+    limits = " and ".join(
+        f"POST {one.path} after {one.burst.let_through} requests (answered again after {one.waited_ms / 1000:.1f} s)"
+        for one in (fact.payments, fact.webhooks)
+    )
+    return passed(
+        f"a burst is limited on {limits}; a correctly signed webhook meanwhile was answered {fact.during.status}",
+        **measured,
+    )
+
+
+def _measured(limited: Limited) -> dict[str, object]:
+    said = limited.burst.limited
+    return {
+        "path": limited.path,
+        "sent": limited.burst.sent,
+        "statuses": {str(status): count for status, count in limited.burst.statuses.items()},
+        "took_ms": limited.burst.took_ms,
+        "retry_after": "" if said is None else str(said.retry_after),
+        "after_status": None if limited.after is None else limited.after.status,
+        "waited_ms": limited.waited_ms,
+    }
+
+
+def _path(limited: Limited, what: str, params: Limits) -> Sequence[Told]:
+    met, path = limited.burst, f"POST {limited.path}"
+    refused = _not_harmless(met, path, what)
+    if refused is not None:
+        return [refused]
+    if met.limited is None:
+        if met.lost or not met.sent:
+            why = f"{path}: no answer after {met.let_through} of them ({met.lost or 'nothing was sent'})"
+            fix = "See that the service answers, and what drops connections from this machine, then run again."
+            return [(Verdict.INCONCLUSIVE, why, fix)]
+        within = f"within {met.sent} requests in {met.took_ms} ms"
+        if met.sent < params.burst:
+            fix = "See why the service answers so slowly, or ask from a machine that is nearer to it; then run again."
+            return [(Verdict.INCONCLUSIVE, f"{path}: no 429 {within}, too slow to be a burst", fix)]
+        return [
+            (
+                Verdict.FAIL,
+                f"{path}: no limit in force {within}; 429 is expected",
+                "Limit requests by source address, at the front (nginx: limit_req and `limit_req_status 429`) or in "
+                "the service; a limit above this burst needs `with: {burst: ...}`.",
+            )
+        ]
+    return [*_retry_after(met.limited, path), *_recovery(limited, path)]
+
+
+def _not_harmless(met: Burst, path: str, what: str) -> Told | None:
+    """The finding for an answer that ended the burst; None when all were refusals."""
+    for status in met.statuses:
+        if 200 <= status < 300:
+            fix = "Refuse what is incomplete or unsigned before anything else is done with it; nothing more was sent."
+            return Verdict.FAIL, f"{path}: {what} was answered {status}; a refusal (4xx) is expected", fix
+        if status >= 500:
+            fix = (
+                "Answer 429 with Retry-After in place of a 5xx (nginx: `limit_req_status 429`), and let nothing in a "
+                "burst break the service; see its log."
+            )
+            return Verdict.FAIL, f"{path}: {status} after {met.let_through} requests; 429 is expected", fix
+        if status in (404, 405):
+            fix = "Set contract.create and contract.webhook to the paths where the service takes them."
+            return Verdict.FAIL, f"{path}: {what} was answered {status}: the service takes nothing there", fix
+        if 0 < status < 400:
+            fix = "Set `url` and the path to where the service answers without a redirect, then run again."
+            return Verdict.INCONCLUSIVE, f"{path}: {what} was answered {status}, so no limit was looked for", fix
+    return None
+
+
+def _retry_after(met: Met, path: str) -> Sequence[Told]:
+    if not met.retry_after.flaw:
+        return []
+    fix = "Send Retry-After with each 429: the seconds until the next request is answered, a small whole number."
+    return [(Verdict.ADVICE, f"{path}: limited {met.retry_after.flaw}", fix)]
+
+
+def _recovery(limited: Limited, path: str) -> Sequence[Told]:
+    after = limited.after
+    if after is None:
+        fix = "Raise `wait` to see it let go. Until then this address is limited, and what follows from it fails."
+        return [(Verdict.ADVICE, f"{path}: it asks for more patience than `wait` allows; not seen to let go", fix)]
+    waited = f"{limited.waited_ms / 1000:.1f} s after the burst"
+    if after.status == LIMITED:
+        fix = "Let the limit recover by itself, and tell in Retry-After when; a ban is no rate limit."
+        return [(Verdict.FAIL, f"{path}: still 429 {waited}", fix)]
+    if after.status == 0 or after.status >= 500:
+        found = f"answered {after.status}" if after.status else f"no answer ({after.lost})"
+        return [(Verdict.FAIL, f"{path}: {found} {waited}", "See in the service's log what the burst broke.")]
+    return []
+
+
+def _gateway(fact: Pressed, params: Limits) -> Sequence[Told]:
+    """Whether a correctly signed webhook gets in while unsigned ones are limited, and before and after that.
+
+    Refused before, its signature is not the service's, and then it counts as any other forged one.
+    """
+    ours = params.webhook_limit == "source" and fact.during.status == LIMITED
+    asked = [(fact.before, "before the burst")]
+    asked += [] if ours else [(fact.during, "while its path was limited")]
+    asked += [(fact.after, "after the burst")]
+    told = next((one for met, when in asked if (one := _control(met, when)) is not None), None)
+    if told is not None or not ours:
+        return [told] if told else []
+    fix = "Count only refused webhooks, or leave the gateway's addresses out of the limit; then nothing is open."
+    found = "the webhook limit counts good webhooks, too: that the gateway's own address is spared was not seen"
+    return [(Verdict.ADVICE, found, fix)]
+
+
+def _control(met: Met, when: str) -> Told | None:
+    told = f"a correctly signed webhook {when} was answered {met.status}"
+    if 200 <= met.status < 300 or met.status == 404:
+        return None
+    if met.status == LIMITED and when.startswith("before"):
+        fix = "Wait a minute, or lower the traffic from this address, then run again."
+        return Verdict.INCONCLUSIVE, f"{told}: this address was limited already", fix
+    if met.status == LIMITED:
+        fix = (
+            "Whoever floods the path shuts the gateway out: count only refused webhooks. If the limit is for each "
+            "source address and spares the gateway's, say `with: {webhook_limit: source}`."
+        )
+        return Verdict.FAIL, f"{told}; 2xx is expected", fix
+    if met.status >= 500:
+        return Verdict.FAIL, f"{told}; 2xx is expected", "See the service's log: a burst must not break the webhook."
+    if met.status == 0:
+        fix = "See that the service answers, then run again."
+        return Verdict.INCONCLUSIVE, f"a correctly signed webhook {when} got no answer ({met.lost})", fix
+    fix = (
+        "Webhook signature mismatch: compare VITE_IKHOKHA_WEBHOOK_SECRET with the gateway's Application Secret. Where "
+        "the service takes webhooks from listed addresses alone, list this machine's, too."
+    )
+    return Verdict.INCONCLUSIVE, f"{told}, so that the gateway still gets in was not shown", fix
+
+
+CHECK = Check(
+    name="rate_limits.in_force",
+    promise="A burst of requests is limited on the payment and the webhook path, and the gateway is not shut out.",
+    rows=("G3", "G11", "G14", "T6"),
+    gather=gather,
+    judge=judge,
+    params=Limits,
+    network=True,
+    when=When.LIVE,
+    why="Without a limit anyone can test stolen cards through the shop; a clumsy one keeps out the gateway's webhooks.",
+    looks_at=(
+        "A bounded burst of empty payment requests and of unsigned webhooks, until the first 429; its Retry-After; a "
+        "correctly signed webhook for no payment meanwhile; and whether both paths answer again afterwards."
+    ),
+    fix=(
+        "Limit by source address and answer 429 with Retry-After. On the webhook path count only webhooks whose "
+        "signature is wrong, so that a flood of forged ones never keeps out the gateway."
+    ),
+    see_it_fail="`SANDBOX_FAULT=no-rate-limit ./inv deploy`: the shop limits nothing.",
+)
