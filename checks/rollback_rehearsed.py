@@ -62,4 +62,15 @@ CHECK = Check(
     params=NoParams,
     network=True,
     why="A way back that was never tried is a hope.",
+    pci=("6.5.1",),
+    looks_at=(
+        "The last verified release, started on a spare port of the target beside the live one, with its own settings: "
+        "whether it gets ready within `release.ready_within` and names itself. It is stopped again, and customers see "
+        "nothing of it. A first release has nothing to go back to, and the check is skipped."
+    ),
+    fix=(
+        "Read the old release's log on the target for why it does not start. Where its folder or settings were changed "
+        "there, `./inv rollback --to` an older verified release, or put back what was changed."
+    ),
+    see_it_fail="Make a file of the last verified release unreadable on the target, then deploy.",
 )

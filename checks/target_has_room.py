@@ -101,4 +101,10 @@ CHECK = Check(
     params=Room,
     network=True,
     why="A full disk in the middle of a deploy also takes the database of orders with it.",
+    looks_at=(
+        "The file system that holds the target's area, or would hold it: free space by `df -Pk`, and whether the "
+        "deploying user may write there."
+    ),
+    fix="Free space, lower `release.keep`, or give the deploying user write permission on the area.",
+    see_it_fail="Set `free_mib` of this step above what `df -Pm` shows, then `./inv validate`.",
 )

@@ -161,8 +161,8 @@ FAULTS: Mapping[str, Fault] = {
         Fault(
             "wrong-api-secret",
             "The release is deployed with an API secret the gateway does not know.",
-            frozenset({"payment.initialises"}),
-            int(Exit.RESTORED),
+            frozenset({"credentials.accepted_by_gateway", "credentials.not_placeholders"}),
+            int(Exit.REFUSED),
             prepare=_with_setting("VITE_IKHOKHA_API_SECRET", tokens.token_hex(16)),
             heal=_settings_as_before,
         ),
@@ -197,6 +197,7 @@ FAULTS: Mapping[str, Fault] = {
             "webhook.refuses_tampered",
             "enrolment.active_once",
             "enrolment.needs_payment",
+            "urls.callbacks_answer",
         ),
         _in_release(
             "activates-without-payment",

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from pipeline.errors import Exit, TollgateError, Usage
 from pipeline.names import nearest
 from pipeline.tables import print_json, print_table
-from sandbox.drills import judge
+from sandbox.drills import judge, record
 from sandbox.drills.faults import FAULTS, SWITCHED, Fault
 from sandbox.drills.scene import HOME, Scene
 
@@ -38,26 +39,34 @@ class Row:
 
 
 async def drill(spec: str, *, fault: str | None, every: bool, listing: bool, as_json: bool) -> Exit:
-    """Exit 0 only if every fault asked for was caught, the service ended as I2 says, and I1 and I3 hold."""
+    """Exit 0 only if every fault asked for was caught, the service ended as I2 says, and I1 and I3 hold.
+
+    The drill is put on record in the journal of the environment `sandbox` beside `spec`.
+    """
     if listing:
         _print_list(as_json)
         return Exit.DONE
     if fault is None and not every:
         raise Usage("drill: no fault was named", "Use --fault NAME, --all, or --list.")
     rows = []
-    names = list(FAULTS) if every else [_known(fault or "")]
-    async with stage(Path(spec)) as scene:
-        for name in names:
+    faults = list(FAULTS.values()) if every else [FAULTS[_known(fault or "")]]
+    async with record.on_record(Path(spec), faults, every=every) as kept, stage(Path(spec)) as scene:
+        for one in faults:
             if not as_json:
-                sys.stdout.write(f"{name}: {FAULTS[name].promise}\n")
+                sys.stdout.write(f"{one.name}: {one.promise}\n")
                 sys.stdout.flush()
-            rows.append(await play(scene, FAULTS[name]))
+            begun = time.monotonic()
+            kept.begin(one)
+            rows.append(await play(scene, one))
+            kept.learn(scene)
+            kept.end(one, rows[-1].problems, time.monotonic() - begun)
             if not as_json:
                 _print_row(rows[-1])
     if as_json:
-        print_json({"ok": all(row.ok for row in rows), "drills": rows})
+        print_json({"ok": all(row.ok for row in rows), "run": kept.run, "drills": rows})
     else:
         _print_table(rows)
+        sys.stdout.write(f"On record as run {kept.run} of the sandbox.\n")
     return Exit.DONE if all(row.ok for row in rows) else Exit.REFUSED
 
 

@@ -150,7 +150,10 @@ def test_every_fault_of_the_guide_is_in_the_table() -> None:
 @pytest.mark.timeout(900)
 def test_every_fault_is_caught(tmp_path: Path) -> None:
     """`drill --all` ends with 0: every fault caught, the service known good or closed, I1 and I3 hold."""
+    spec = tmp_path / "pipeline.yaml"
+    spec.write_bytes((HOME / "pipeline.yaml").read_bytes())
     argv = [sys.executable, "-P", "-m", "invoke", "--search-root", str(HOME), "drill", "--all", "--json"]
+    argv += ["--spec", str(spec)]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=880, check=False)
     table = json.loads(done.stdout)
     problems = {row["fault"]: row["problems"] for row in table["drills"] if row["problems"]}
