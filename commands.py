@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -212,15 +213,22 @@ def _confirm(env: str) -> None:
 def validate(flags: Flags, *, offline: bool) -> int:
     async def verb() -> Exit:
         from pipeline import runner
+        from pipeline.recommendations import as_list, recommendations
 
         chosen = wiring.choose(flags.spec, flags.env)
         plan = _plan(chosen, "validate", ("gates",), offline=offline)
-        code = await _run(flags, chosen, lambda session: runner.look(session, plan))
-        if code is Exit.DONE and not flags.json:
-            from pipeline.recommendations import recommendations
+        advised: list[str] = []
 
+        async def judged(session: Session) -> Outcome:
+            outcome = await runner.look(session, plan)
+            if outcome.exit is Exit.DONE:
+                advised.extend(recommendations(flags.env, session.journal.entries(session.recorder.run)))
+            return outcome
+
+        code = await _run(flags, chosen, judged)
+        if code is Exit.DONE and not flags.json:
             sys.stdout.write(f"\n{flags.env.capitalize()} configuration validation passed\n\nRecommendations:\n")
-            sys.stdout.writelines(f"  - {line}\n" for line in recommendations(flags.env))
+            sys.stdout.write(as_list(advised, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
         return code
 
     return ended(flags, verb)
@@ -299,7 +307,7 @@ def _leave_report(session: Session) -> Any:
         if not entries:
             return None
         built = report.build(entries)
-        paths = report.write(built, session.state / "reports" / session.recorder.run)
+        paths = report.write(built, session.state / "reports" / session.recorder.run, session.catalogue.checks)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             report.write_job_summary(Path(summary), built)
     except Exception as error:
@@ -338,19 +346,47 @@ def plan(flags: Flags) -> int:
     return ended(flags, verb)
 
 
+def expose(flags: Flags, *, why: str) -> int:
+    """Puts the hash of an exposed credential on the team's list, beside pipeline.yaml."""
+
+    async def verb() -> Exit:
+        from datetime import UTC, datetime
+
+        from checks.facts.credentials import SHIPPED
+        from pipeline import exposed
+
+        chosen = wiring.choose(flags.spec, flags.env)
+        value = exposed.ask(sys.stdin)
+        added = exposed.add(chosen.root / exposed.FILE, value, why, on=datetime.now(UTC).date(), also=[SHIPPED])
+        _print(flags, {"list": str(added.path), "hash": added.hash}, lambda: _print_exposed(added.path))
+        return Exit.DONE
+
+    return ended(flags, verb)
+
+
+def _print_exposed(path: Path) -> None:
+    sys.stdout.write(f"Listed in {path}: every gate refuses this value from now on.\n")
+    sys.stdout.write(
+        f"Next: make a new credential in the gateway's dashboard, revoke the old one, commit {path.name}.\n"
+    )
+
+
 def config_check(flags: Flags) -> int:
     """The settings as a run would see them; exit 1 when one is wrong."""
 
     async def verb() -> Exit:
+        from checks.settings_valid import undeclared
+
         chosen = wiring.choose(flags.spec, flags.env)
         settings = await wiring.settings_of(chosen)
         rows = [
             {"name": value.name, "value": _shown(value.value), "source": value.source}
             for value in settings.values.values()
         ]
+        told: list[Any] = [*settings.mistakes, *undeclared(chosen.spec.gateway, chosen.spec.settings)]
         mistakes = [
             {"name": one.name, "where": one.where, "found": one.found, "allowed": one.allowed, "fix": one.remedy}
-            for one in settings.mistakes
+            for one in told
         ]
         _print(
             flags,
@@ -470,7 +506,7 @@ def report(flags: Flags, *, run: str | None) -> int:
                 f"`./inv history --env {flags.env}` lists them" + (f"; the last is {known[-1]}." if known else "."),
             )
         own = [entry for entry in entries if entry.run == wanted]
-        paths = reports.write(reports.build(own), chosen.state / "reports" / wanted)
+        paths = reports.write(reports.build(own), chosen.state / "reports" / wanted, chosen.tables.checks)
         if flags.json:
             sys.stdout.write(paths.json.read_text(encoding="utf-8"))
         else:

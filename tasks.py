@@ -86,6 +86,14 @@ def validate(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = Fa
     _end(commands.validate(_flags(c, env, spec, json), offline=offline))
 
 
+@task(help={**COMMON, "why": "How it got out, in one line, for whoever reads the list."})
+def expose(c: Context, why: str = "", env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
+    """List a credential as exposed: it is asked for unseen, or read from stdin; only its hash is kept."""
+    import commands
+
+    _end(commands.expose(_flags(c, env, spec, json), why=why))
+
+
 @task(help=COMMON)
 def config_check(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
     """Show the settings as a run would see them, with their sources; secrets as fingerprints."""
@@ -163,6 +171,48 @@ def checks(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = Fals
     import commands
 
     _end(commands.checks(_flags(c, env, spec, json)))
+
+
+@task(
+    positional=["item"],
+    help={
+        "item": "One of the sign-offs or duties of pipeline.yaml.",
+        "evidence": "What you looked at: a sentence, or the path of a document, whose digest is signed.",
+        "valid-for": "How long the signature lasts, e.g. 90d (default: as long as pipeline.yaml allows).",
+        "key": "Your SSH key (default: the one git signs with, else ~/.ssh/id_ed25519).",
+        **COMMON,
+    },
+)
+def attest(
+    c: Context,
+    item: str,
+    evidence: str = "",
+    valid_for: str = "",
+    key: str = "",
+    env: str = "sandbox",
+    spec: str = SPEC,
+    json: bool = False,
+) -> None:
+    """Sign for an item that only a person can answer, with your SSH key."""
+    import people
+
+    _end(people.attest(_flags(c, env, spec, json), item, evidence=evidence, valid_for=valid_for, key=key))
+
+
+@task(help={**COMMON, "strict": "Exit 1 while a line is open."})
+def checklist(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False, strict: bool = False) -> None:
+    """Show the guide's whole checklist: each line evidenced, signed or open."""
+    import people
+
+    _end(people.checklist(_flags(c, env, spec, json), strict=strict))
+
+
+@task(help=COMMON)
+def duties(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
+    """Show recurring work, when it was last done, when it is due. Exit 1 while one is overdue."""
+    import people
+
+    _end(people.duties(_flags(c, env, spec, json)))
 
 
 @task(
@@ -272,8 +322,22 @@ def _all_of(commands: list[list[str]]) -> int:
 
 def _namespace() -> Any:
     sandbox = Collection("sandbox", up, down, sandbox_status)
-    engine = [deploy, plan, validate, config_check, verify, rollback, status, history, report, audit, checks, drill]
-    ns = Collection(*engine, test, lint, lock, docs)
+    engine = [
+        deploy,
+        plan,
+        validate,
+        config_check,
+        expose,
+        verify,
+        rollback,
+        status,
+        history,
+        report,
+        audit,
+        checks,
+        drill,
+    ]
+    ns = Collection(*engine, attest, checklist, duties, test, lint, lock, docs)
     ns.add_collection(sandbox)
     return ns
 

@@ -8,6 +8,7 @@ import hashlib
 import os
 import platform
 import random
+import re
 import secrets as tokens
 import ssl
 import sys
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 HOME = Path(__file__).resolve().parent
 IDLE_S = 1800
+_NETWORK = re.compile(r"[0-9a-fA-F:.]+/\d{1,3}(,|\s|$)")
 
 
 def catalogue() -> Catalogue:
@@ -59,6 +61,7 @@ def names(tables: Catalogue) -> Names:
         acts={name: act.params for name, act in ACTS.items() if act.offered},
         checkpoints=frozenset(tables.checkpoints),
         gateways=frozenset(tables.gateways),
+        unacceptable=frozenset(name for name, check in tables.checks.items() if not check.acceptable),
     )
 
 
@@ -221,8 +224,9 @@ async def open_target(
 
 
 def _absolute(root: Path, value: str) -> str:
-    """A variable of the process that names a file below the spec's folder gets its whole path."""
-    return str(root / value) if "/" in value and not value.startswith("/") and "://" not in value else value
+    """A variable of the process that names a file below the spec's folder gets its whole path; a network is no file."""
+    named = "/" in value and not value.startswith("/") and "://" not in value
+    return str(root / value) if named and not _NETWORK.match(value) else value
 
 
 async def _sandbox_gateway(chosen: Chosen) -> str:

@@ -60,4 +60,15 @@ CHECK = Check(
     network=True,
     when=When.LIVE,
     why="Invariant I1: no paid order is lost or doubled.",
+    pci=("6.5.1",),
+    acceptable=False,
+    looks_at=(
+        "The enrolment of the smoke payment once it was paid, and again a second later: whether it is active, and how "
+        "often the service counts it as activated."
+    ),
+    fix=(
+        "Make the activation idempotent, with a unique constraint on paylinkID in the service's database. Where it was "
+        "never activated, follow the reference through the service's log from the webhook on."
+    ),
+    see_it_fail="`./inv drill --fault webhook-not-idempotent` deploys a shop that activates on each delivery.",
 )

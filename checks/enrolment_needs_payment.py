@@ -69,4 +69,16 @@ CHECK = Check(
     network=True,
     when=When.LIVE,
     why="One secret signs both ways and nothing carries a time: only the gateway's own answer proves a payment.",
+    pci=("6.5.1",),
+    acceptable=False,
+    looks_at=(
+        "A smoke payment that nobody pays: a correctly signed SUCCESS is sent for it, and what the service then says "
+        "of the payment and its enrolment is read."
+    ),
+    fix=(
+        "Treat a webhook as a wake-up call: ask the gateway's getStatus and require PAID, the same paylinkID and the "
+        "same amount before an enrolment is activated."
+    ),
+    see_it_fail="`./inv drill --fault activates-without-payment` deploys a shop that believes the webhook.",
+    says=("Webhook signature mismatch",),
 )

@@ -123,4 +123,14 @@ CHECK = Check(
     network=True,
     when=When.LIVE,
     why="A proof against the old release says nothing of the new one.",
+    pci=("6.5.2",),
+    looks_at=(
+        "`contract.live` and `contract.ready`, on several new connections: the status, the release that answers, and "
+        "what it says of its database, its webhook, its configuration and the gateway."
+    ),
+    fix=(
+        "Put right the part that the finding names; its reason is the service's own. Another release than the one that "
+        "was deployed: an old process still takes connections, or `RELEASE_ID` is not passed on."
+    ),
+    see_it_fail="`./inv drill --fault gateway-down-during-proof` takes the gateway away right after the switch.",
 )

@@ -66,4 +66,14 @@ CHECK = Check(
     network=True,
     when=When.LIVE,
     why="It is the first thing that breaks when credentials, address or settings are wrong.",
+    looks_at=(
+        "One smoke payment: it is asked of the service as a customer would, timed, and then looked up at the gateway. "
+        "Nothing is paid."
+    ),
+    fix=(
+        "An error of the service: see its log for what the gateway answered; API key invalid or missing is the usual "
+        "one. Too slow: find what the service waits for. Another amount or link: amounts are in cents, all the way."
+    ),
+    see_it_fail="`./inv drill --fault wrong-api-secret`, or `./inv drill --fault slow-initialisation`.",
+    says=("API key invalid or missing",),
 )

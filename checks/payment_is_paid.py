@@ -61,4 +61,16 @@ CHECK = Check(
     network=True,
     when=When.LIVE,
     why="A link that cannot be paid earns nothing.",
+    looks_at=(
+        "The pay link of the smoke payment, which is paid as `mode` says: by the sandbox's test card, or by a person "
+        "who sees the link; then the gateway's own status and amount."
+    ),
+    fix=(
+        "Open the pay link in a browser and pay it; see the gateway's log for why it was refused. Nobody paid in mode "
+        "`operator`: run again with a person ready, or raise `wait`."
+    ),
+    see_it_fail=(
+        "Give it `with: {mode: operator, cap: 100, wait: 5 s}` in the sandbox and pay nothing: it is inconclusive, "
+        "which does not promote."
+    ),
 )

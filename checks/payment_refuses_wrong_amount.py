@@ -75,4 +75,11 @@ CHECK = Check(
     network=True,
     when=When.LIVE,
     why="An amount the browser may choose is a discount the customer may choose.",
+    pci=("6.5.1",),
+    looks_at=(
+        "The answers to two smoke payments of one cent less and one cent more than the course's price, after one at "
+        "its price was accepted, and whether anything was enrolled."
+    ),
+    fix="Compare the amount with the course's own price on the server and answer 400 or 422; never trust the client.",
+    see_it_fail="`./inv drill --fault ignores-amount` deploys a shop that takes any amount.",
 )

@@ -70,4 +70,18 @@ CHECK = Check(
     network=True,
     when=When.LIVE,
     why="Invariant I1: no paid order is lost or doubled.",
+    pci=("6.5.2",),
+    acceptable=False,
+    looks_at=(
+        "The gateway's history since the run began, and for each payment in it what the service says of the payment "
+        "and of its enrolment."
+    ),
+    fix=(
+        "For each reference that is named: look it up in the gateway's dashboard and in the service's log; activate "
+        "what was paid, revoke what was not, refund what was paid twice."
+    ),
+    see_it_fail=(
+        "Keep the gateway's webhooks from the service while somebody pays, for example in the proxy in front of it, "
+        "until the watch ends: what was paid is not activated."
+    ),
 )

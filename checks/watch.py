@@ -6,6 +6,7 @@ The decisions are pure functions of what was counted; how they decide can be rep
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from checks.facts import metrics
 from checks.facts.metrics import Times, Watch, watch
@@ -181,7 +182,19 @@ def validated(refused: int, total: int, under: float) -> Finding:
     return passed(told)
 
 
-def _row(name: str, promise: str, why: str, judge: Callable[..., Finding], params: type[Frozen] = NoParams) -> Check:
+@dataclass(frozen=True)
+class _Page:
+    """What one watch says of itself on its page."""
+
+    looks_at: str
+    fix: str
+    see_it_fail: str
+    says: tuple[str, ...] = ()
+
+
+def _row(
+    name: str, promise: str, why: str, page: _Page, judge: Callable[..., Finding], params: type[Frozen] = NoParams
+) -> Check:
     return Check(
         name=name,
         promise=promise,
@@ -192,31 +205,67 @@ def _row(name: str, promise: str, why: str, judge: Callable[..., Finding], param
         network=True,
         when=When.LIVE,
         why=why,
+        pci=("6.5.2",),
+        looks_at=f"{page.looks_at} It reads `contract.metrics` from the switch on, for `watch_for`.",
+        fix=page.fix,
+        see_it_fail=page.see_it_fail,
+        says=page.says,
     )
 
+
+_TOO_FEW = (
+    "Set `watch_at_least: 100000` for the sandbox in pipeline.yaml, then `./inv deploy`: with fewer payments it is "
+    "inconclusive, which does not promote."
+)
 
 PAYMENT_SUCCESS = _row(
     "watch.payment_success",
     "Of the first payments after the deploy, enough succeed.",
     "A proof shows that one payment works; customers show whether payments work.",
+    _Page(
+        "How the first payments of the release end: success, failure or error, against `thresholds.payment_success` "
+        "and `thresholds.payment_failures`.",
+        "See the service's log for the payments that failed, and the gateway's status page. With too few payments to "
+        "judge, watch longer or while there is traffic.",
+        "`./inv drill --fault error-rate-30` deploys a shop where three in ten payments fail.",
+    ),
     judge_success,
 )
 INITIALISATION_TIME = _row(
     "watch.initialisation_time",
     "Of the first payments after the deploy, 95 % get their pay link in time.",
     "A customer who waits leaves.",
+    _Page(
+        "The service's histogram of how long a payment takes to initialise, against `thresholds.initialisation`.",
+        "Find what the payments wait for: the gateway, the database, retries inside the request. Give the histogram a "
+        "bucket that ends at the limit.",
+        _TOO_FEW,
+    ),
     judge_initialisation,
 )
 WEBHOOK_TIME = _row(
     "watch.webhook_time",
     "Of the first webhooks after the deploy, 95 % are processed in time.",
     "A gateway that waits too long gives up and repeats.",
+    _Page(
+        "The service's histogram of how long a webhook takes to process, against `thresholds.webhook`.",
+        "Answer first and do what takes long afterwards; find what the webhooks wait for. Give the histogram a bucket "
+        "that ends at the limit.",
+        _TOO_FEW,
+    ),
     judge_webhook,
 )
 WEBHOOK_VALIDATION = _row(
     "watch.webhook_validation",
     "Of the first webhooks after the deploy, hardly any fails validation.",
     "A wrong secret, or a forger, shows here first.",
+    _Page(
+        "The service's count of webhooks by result, against `thresholds.webhook_validation_failures`.",
+        "Webhook signature mismatch: compare `VITE_IKHOKHA_WEBHOOK_SECRET` with the gateway's Application Secret. If "
+        "they agree, somebody is forging webhooks: see the service's log for where they come from.",
+        _TOO_FEW,
+        ("Webhook signature mismatch",),
+    ),
     judge_validation,
     Validation,
 )

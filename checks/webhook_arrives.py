@@ -41,4 +41,15 @@ CHECK = Check(
     network=True,
     when=When.LIVE,
     why="Money taken and no course given is the complaint that costs most.",
+    acceptable=False,
+    looks_at=(
+        "The smoke payment after the gateway calls it paid: the service is asked about it, and about its enrolment, "
+        "until it knows or `contract.enrolment_within` has passed."
+    ),
+    fix=(
+        "No webhook came: check that the gateway reaches `contract.webhook` from outside. One came and was refused: "
+        "webhook signature mismatch, compare `VITE_IKHOKHA_WEBHOOK_SECRET` with the gateway's Application Secret."
+    ),
+    see_it_fail="`./inv drill --fault webhook-500` deploys a shop that answers every webhook with 500.",
+    says=("Webhook signature mismatch",),
 )

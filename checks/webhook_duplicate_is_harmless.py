@@ -102,4 +102,16 @@ CHECK = Check(
     network=True,
     when=When.LIVE,
     why="The gateway repeats what it got no answer to; each repeat may be the second activation.",
+    pci=("6.5.1",),
+    acceptable=False,
+    looks_at=(
+        "The answers to the same correctly signed webhook, sent three times more, and the number of activations before "
+        "and after. Where no card can be paid with, the payment is one that nobody paid."
+    ),
+    fix=(
+        "Make the activation idempotent, with a unique constraint on paylinkID in the service's database, and answer "
+        "2xx to what is done already."
+    ),
+    see_it_fail="`./inv drill --fault webhook-not-idempotent` deploys a shop that activates on each delivery.",
+    says=("Webhook signature mismatch",),
 )

@@ -208,7 +208,7 @@ def _accepted(answer: Answered, measured: Mapping[str, object]) -> Finding | Non
     )
 
 
-def _row(name: str, promise: str, why: str, forge: Callable[[Signed, Random], Sequence[Forged]]) -> Check:
+def _row(name: str, promise: str, why: str, sends: str, forge: Callable[[Signed, Random], Sequence[Forged]]) -> Check:
     @or_finding
     async def gather(world: World, _params: NoParams) -> Refusals:
         return await _observe(world, name, forge)
@@ -223,6 +223,19 @@ def _row(name: str, promise: str, why: str, forge: Callable[[Signed, Random], Se
         network=True,
         when=When.LIVE,
         why=why,
+        pci=("6.5.1",),
+        acceptable=False,
+        looks_at=(
+            f"The answers to {sends}, for a smoke payment that nobody pays, and what the service says of that payment "
+            "before and after. A correctly signed webhook is sent first and last and must be accepted."
+        ),
+        fix=(
+            "Verify HMAC-SHA256 over path and body with the webhook secret, in constant time, and answer 401 before "
+            "anything else is done. Where the correctly signed one was refused: webhook signature mismatch, compare "
+            "`VITE_IKHOKHA_WEBHOOK_SECRET` with the gateway's Application Secret."
+        ),
+        see_it_fail="`./inv drill --fault accepts-unsigned-webhook` deploys a shop that verifies no signature.",
+        says=("Webhook signature mismatch",),
     )
 
 
@@ -230,17 +243,20 @@ UNSIGNED = _row(
     "webhook.refuses_unsigned",
     "A webhook without a signature is refused and changes nothing.",
     "Anybody can post to a public address.",
+    "webhooks without the gateway's headers and with an empty signature",
     unsigned,
 )
 WRONG_SIGNATURE = _row(
     "webhook.refuses_wrong_signature",
     "A webhook with a signature that is not the gateway's is refused and changes nothing.",
     "A signature that is only looked for, not verified, is no signature.",
+    "webhooks with a made-up signature and with the right one changed in one character",
     wrongly_signed,
 )
 TAMPERED = _row(
     "webhook.refuses_tampered",
     "A webhook that was changed after it was signed is refused and changes nothing.",
     "A failed attempt turned into a success would be a free course.",
+    "webhooks whose body was changed after it was signed",
     tampered,
 )

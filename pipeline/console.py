@@ -7,7 +7,7 @@ wrapped line nor a command's output can carry a secret or forge a line. Listener
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.text import Text
 
 from pipeline import story
+from pipeline.accepting import State
 from pipeline.events import Entry, Event, Kind, Output
 from pipeline.tables import print_findings, print_history, print_json, print_plan, print_status, print_table
 from pipeline.words import Redacts, count, each_text, fold, one_line, printable, sentence, took
@@ -45,6 +46,9 @@ _BAD_OUTCOMES = ("failed", "timed out")
 _KEPT_LINES = 20
 """How many of a command's last lines are shown when it fails (its output is not kept in the journal)."""
 _LIVE_LINES = 3
+_OF_ONE_FINDING = 3
+_OF_ONE_LEVEL = 7
+"""Annotations of findings. GitHub shows ten of a level for a step: the others are for what a person must do."""
 
 
 def choose(environment: Mapping[str, str], stream: TextIO) -> ConsoleKind:
@@ -215,9 +219,30 @@ def _error(data: Mapping[str, Any], error: str) -> story.FirstError:
 
 
 def _mark(data: Mapping[str, Any], finding: Mapping[str, Any] | None) -> str:
-    """One word for how a step ended: the verdict of a check that came to its end, else the outcome."""
+    """One word for how a step ended: the mark of a check that came to its end, else the outcome."""
     outcome = str(data.get("outcome"))
-    return str(finding.get("verdict")) if finding and outcome in story.JUDGED else outcome
+    return _finding_mark(finding) if finding and outcome in story.JUDGED else outcome
+
+
+def _finding_mark(finding: Mapping[str, Any]) -> str:
+    accepted = finding.get("accepted")
+    counts = isinstance(accepted, Mapping) and accepted.get("state") == State.COUNTS
+    return story.ACCEPTED if counts else str(finding.get("verdict"))
+
+
+def _accepted_by(finding: story.FindingLine) -> str:
+    """Who answers for a finding, why, and until when."""
+    one = finding.accepted
+    return f"until {one.until} by {one.by}: {sentence(one.reason)}" if one else ""
+
+
+def _not_needed(report: story.RunReport) -> list[str]:
+    """Acceptances of what passes by now."""
+    return [
+        f"{one.check} passes: take its entry out of `accepted` in pipeline.yaml."
+        for one in report.accepted
+        if one.accepted and one.accepted.state is State.NOT_NEEDED
+    ]
 
 
 def _steps_of(plan: object, stage: str) -> int | None:
@@ -385,7 +410,7 @@ class Plain(ConsoleListener):
         self._line(f"{mark}: {text}")
 
     def _found(self, data: Mapping[str, Any]) -> None:
-        self._line(f"{data.get('stage')}: {data.get('verdict')} {data.get('check')}")
+        self._line(f"{data.get('stage')}: {_finding_mark(data)} {data.get('check')}")
         if data.get("verdict") != "PASS":
             self._why(data.get("reason"), data.get("remedy"))
 
@@ -396,7 +421,7 @@ class Plain(ConsoleListener):
         mark = _mark(data, finding)
         again = f", attempt {running.attempt}" if running and running.attempt > 1 else ""
         self._line(f"{data.get('stage')}: {mark} {data.get('step')} ({took(data.get('took_s'))}{again})")
-        if finding is None or mark != str(finding.get("verdict")):
+        if finding is None or mark != _finding_mark(finding):
             self._why(_why_not(data), data.get("remedy"))
         elif mark != "PASS":
             self._why(finding.get("reason"), finding.get("remedy"))
@@ -410,6 +435,11 @@ class Plain(ConsoleListener):
     def _finished(self, report: story.RunReport) -> None:
         for finding in report.recommendations:
             self._line(f"recommendation: {finding.check}: {finding.remedy}")
+        for finding in report.accepted:
+            if finding.mark == story.ACCEPTED:
+                self._line(f"accepted: {finding.check}: {_accepted_by(finding)}")
+        for line in _not_needed(report):
+            self._line(f"accepted: {line}")
         self._line(f"{_ended(report)}: {self._short(report.summary)}")
         self._line(f"the service: {report.answers.service}")
         if error := report.first_error:
@@ -441,6 +471,8 @@ class GitHub(Plain):
     def __init__(self, stream: TextIO, redactor: Redacts) -> None:
         super().__init__(stream, redactor)
         self._group_open = False
+        self._annotated: Counter[str] = Counter()
+        self._left_out = 0
 
     def close(self) -> None:
         self._ungroup()
@@ -490,18 +522,22 @@ class GitHub(Plain):
             self._command("error", text, title=mark)
 
     def _annotate(self, data: Mapping[str, Any]) -> None:
+        """One annotation for each place of a finding; of many only the first, the rest is counted at the end."""
         verdict = str(data.get("verdict"))
         level = "error" if verdict in _BLOCKING else "warning" if verdict == "ADVICE" else ""
         if not level:
             return
-        evidence = data.get("evidence")
-        place = evidence if isinstance(evidence, Mapping) else {}
+        title = f"{_finding_mark(data)} {data.get('check')}"
         message = "\n".join(
             [str(data.get("reason") or ""), *([f"Fix: {data['remedy']}"] if data.get("remedy") else [])]
         )
-        file = place.get("file")
-        line = place.get("line") if file else None
-        self._command(level, message, file=file, line=line, title=f"{verdict} {data.get('check')}")
+        places = _places(data)
+        room = min(_OF_ONE_FINDING, _OF_ONE_LEVEL - self._annotated[level])
+        self._annotated[level] += min(len(places), max(room, 0))
+        self._left_out += max(len(places) - max(room, 0), 0)
+        for file, line, what in places[: max(room, 0)]:
+            said = f"{what}\n{message}" if what else message
+            self._command(level, said, file=file, line=line, title=title)
 
     def _step_finished(self, entry: Entry) -> None:
         super()._step_finished(entry)
@@ -513,9 +549,29 @@ class GitHub(Plain):
 
     def _finished(self, report: story.RunReport) -> None:
         self._ungroup()
+        if self._left_out:
+            told = f"{count(self._left_out, 'further annotation')} left out here; the report has them all"
+            self._command("warning", told, title="Tollgate")
+        self._annotated, self._left_out = Counter(), 0
         if manual := _numbered(report):
             self._command("error", "\n".join(manual), title="a person must do this now")
         super()._finished(report)
+
+
+def _places(data: Mapping[str, Any]) -> list[tuple[object, object, str]]:
+    """File, line and what is there, of each place of a finding; one without a file where it names none."""
+    places = data.get("places")
+    found = [
+        (one.get("file"), one.get("line"), str(one.get("what") or ""))
+        for one in (places if isinstance(places, list) else [])
+        if isinstance(one, Mapping) and one.get("file")
+    ]
+    if found:
+        return found
+    evidence = data.get("evidence")
+    place = evidence if isinstance(evidence, Mapping) else {}
+    file = place.get("file")
+    return [(file, place.get("line") if file else None, "")]
 
 
 def _harmless(text: str) -> str:
@@ -532,6 +588,7 @@ _STYLES = {
     "reconciled": "green",
     "open": "bold green",
     "ADVICE": "cyan",
+    "ACCEPTED": "yellow",
     "SKIPPED": "dim",
     "skipped": "dim",
     "note": "dim",
@@ -676,7 +733,7 @@ class Terminal(ConsoleListener):
         self._print(*self._row(mark, name, took(seconds) if isinstance(seconds, int | float) else ""))
         if running and running.armed:
             self._print(*self._indented(f"way back armed: {', '.join(running.armed)}", 6, "dim"))
-        judged = finding is not None and mark == str(finding.get("verdict"))
+        judged = finding is not None and mark == _finding_mark(finding)
         if finding and judged:
             self._reasons(mark, finding)
         if running and str(data.get("outcome")) in _BAD_OUTCOMES:
@@ -686,7 +743,7 @@ class Terminal(ConsoleListener):
             self._why(_why_not(data), data.get("remedy"))
 
     def _found(self, data: Mapping[str, Any], time: str) -> None:
-        mark = str(data.get("verdict"))
+        mark = _finding_mark(data)
         self._print(*self._row(mark, str(data.get("check")), time))
         self._reasons(mark, data)
 
@@ -711,6 +768,7 @@ class Terminal(ConsoleListener):
             self._heading("recommendations")
             for finding in report.recommendations:
                 self._print(*self._row("ADVICE", finding.check, ""), *self._indented(finding.remedy, 6))
+        self._accepted(report)
         outcome, ended = str(report.outcome or "ended"), _ended(report)
         self._print(Text())
         self._print(*self._folded(outcome.upper() + ended.removeprefix(outcome), f"bold {_STYLES.get(outcome, _BAD)}"))
@@ -727,6 +785,15 @@ class Terminal(ConsoleListener):
             for step in manual:
                 first, *more = fold(step, self._width - 5)
                 self._print(Text(f"  {first}", "bold"), *(Text(f"     {part}", "bold") for part in more))
+
+    def _accepted(self, report: story.RunReport) -> None:
+        accepted, not_needed = [one for one in report.accepted if one.mark == story.ACCEPTED], _not_needed(report)
+        if accepted or not_needed:
+            self._heading("accepted findings")
+        for finding in accepted:
+            self._print(*self._row(finding.mark, finding.check, ""), *self._indented(_accepted_by(finding), 6))
+        for line in not_needed:
+            self._print(*self._row("note", line, ""))
 
     # -- what runs
 

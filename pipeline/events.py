@@ -16,8 +16,8 @@ class Kind(StrEnum):
     """Every kind of entry, with the members of its data. Times are seconds (`_s`) or milliseconds (`_ms`)."""
 
     RUN_STARTED = "run.started"
-    """verb, environment, service, release|None, previous|None, who, machine, reason, spec_digest, plan_digest,
-    plan (see Plan.as_data), resumes (the run that goes on, or '')"""
+    """verb, environment, service, release|None, previous|None, who, machine, reason, spec_digest, questionnaire|None,
+    plan_digest, plan (see Plan.as_data), resumes (the run that goes on, or '')"""
     LEASE_TAKEN = "lease.taken"
     """token (fencing number), owner, from_dead_owner|None"""
     STAGE_STARTED = "stage.started"
@@ -28,7 +28,8 @@ class Kind(StrEnum):
     """stage, step, name, captured"""
     FINDING = "finding"
     """stage, step, check, verdict, reason, remedy, evidence, rows, pci, places [{file, line, what}],
-    accepted {by, reason, until, verdict} where somebody answers for it"""
+    accepted {by, reason, until, verdict, state} where pipeline.yaml has somebody answer for it: `verdict` is what was
+    found, `state` what became of the acceptance (pipeline.accepting.State)"""
     STEP_FINISHED = "step.finished"
     """stage, step, outcome (done, failed, timed out, cancelled, skipped), error, remedy, took_s"""
     STAGE_FINISHED = "stage.finished"

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.accepting import REFUSED, day
 from pipeline.contracts import When
 from pipeline.mistakes import Mistakes
 from pipeline.names import Names, listed, nearest
@@ -43,6 +44,8 @@ _OURS = frozenset(
 )
 """What the target itself puts into a release's environment."""
 
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
 _PLACEHOLDERS = {"payment": ("{reference}",), "enrolment": ("{reference}",)}
 """The placeholders that paths under `contract` must have; all others have none."""
 
@@ -69,6 +72,10 @@ def judge(data: object, names: Names, mistakes: Mistakes) -> None:
     for environment in environments:
         _environment(environment, _mapping(data, "environments").get(environment), settings, mistakes)
     _placeholders(data, mistakes)
+    _accepted(data, names, environments, steps, mistakes)
+    for name, duty in _mapping(data, "duties").items():
+        proof = duty.get("proven_by") if isinstance(duty, Mapping) else None
+        _name(("duties", name, "proven_by"), proof, names.checks, "`./inv checks`", mistakes)
 
 
 # ---- steps --------------------------------------------------------------------------------------------------
@@ -363,6 +370,55 @@ def _placeholders(data: Mapping[str, Any], mistakes: Mistakes) -> None:
         for placeholder in needed:
             if not unknown and present.count(placeholder) != 1:
                 mistakes.add(path, f"{placeholder} {present.count(placeholder)} times", allowed)
+
+
+# ---- accepted findings --------------------------------------------------------------------------------------
+
+
+def _accepted(
+    data: Mapping[str, Any],
+    names: Names,
+    environments: Sequence[str],
+    steps: Mapping[str, Sequence[_Step]],
+    mistakes: Mistakes,
+) -> None:
+    """Whether each acceptance is of a check that is asked and may be accepted, until a day that exists, and once."""
+    asked = {
+        (environment, step.does)
+        for step in (step for stage in steps.values() for step in stage if step.kind == "check")
+        for environment in environments
+        if step.only is None or environment in step.only
+    }
+    told_of = _ByEnvironment(environments, mistakes)
+    taken: set[tuple[str, str]] = set()
+    for index, item in enumerate(_sequence(data, "accepted")):
+        if not isinstance(item, Mapping):
+            continue
+        path: YamlPath = ("accepted", index)
+        check, until, only = item.get("check"), item.get("until"), item.get("only")
+        _name((*path, "check"), check, names.checks, "`./inv checks`", mistakes)
+        if isinstance(check, str) and check in names.unacceptable:
+            mistakes.add(
+                (*path, "check"),
+                f"'{check}', {REFUSED}",
+                "a check whose page in docs/checks/ says that its finding may be accepted",
+            )
+        if isinstance(until, str) and _DAY.fullmatch(until) and day(until) is None:
+            mistakes.add((*path, "until"), f"{until}, which no calendar has", "a day that exists: 2026-02-28")
+        for place, name in _indexed(only) if environments else ():
+            _name((*path, "only", place), name, environments, "", mistakes)
+        its_own = [name for name in environments if not isinstance(only, list) or name in only]
+        if not isinstance(check, str):
+            continue
+        if its_own and check in names.checks and not any((environment, check) in asked for environment in its_own):
+            found = f"'{shown(check)}', which no step of {', '.join(map(shown, its_own))} asks"
+            mistakes.add((*path, "check"), found, "a check that stands under `stages`; take this entry out")
+        for environment in its_own:
+            if (environment, check) in taken:
+                found = f"'{shown(check)}', which is accepted above already"
+                told_of.add(environment, (*path, "check"), found, "each check once for an environment")
+            taken.add((environment, check))
+    told_of.tell()
 
 
 # ---- reading what may be of any type ------------------------------------------------------------------------

@@ -21,6 +21,8 @@ class Names:
     acts: Mapping[str, type[BaseModel]]
     checkpoints: frozenset[str]
     gateways: frozenset[str]
+    unacceptable: frozenset[str] = frozenset()
+    """Checks whose findings `accepted` may not name."""
 
 
 def step_name(step: Step) -> str:

@@ -1,7 +1,7 @@
-"""The report every run leaves: report.html, report.md, report.json and junit.xml, made from the journal's entries.
+"""The report every run leaves: report.html, .md, .json and .sarif, and junit.xml, made from the journal's entries.
 
 `build` reads the entries and is pure; `write` lays the report out. What the entries do not say is "not recorded".
-The journal redacts what it keeps, and nothing but its entries goes into a report.
+The journal redacts what it keeps, and nothing but its entries, and what the checks say of themselves, goes into it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pipeline.accepting import State
 from pipeline.charts import TIMELINE_WIDTH, bar, timeline_span, watch_chart
+from pipeline.sarif import as_sarif
 from pipeline.story import (
+    ACCEPTED,
     JUDGED,
     NO_END,
     FindingLine,
@@ -33,8 +38,10 @@ from pipeline.words import NOT_RECORDED, instant, one_line, printable, sentence,
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from junitparser import JUnitXml, TestCase
+    from junitparser import Error, Failure, JUnitXml, Skipped, TestCase
     from markupsafe import Markup
+
+    from pipeline.contracts import Check
 
 __all__ = [
     "Paths",
@@ -43,6 +50,7 @@ __all__ = [
     "as_json_text",
     "as_junit",
     "as_markdown",
+    "as_sarif",
     "build",
     "write",
     "write_job_summary",
@@ -50,6 +58,7 @@ __all__ = [
 
 FORMAT = "tollgate-report/1"
 _TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+_PLACES_SHOWN = 20
 _JOB_SUMMARY_LIMIT = 1_000_000
 """GitHub refuses a step summary over 1 MiB altogether."""
 
@@ -60,15 +69,21 @@ class Paths:
     markdown: Path
     json: Path
     junit: Path
+    sarif: Path
 
 
-def write(report: RunReport, folder: Path) -> Paths:
-    """Writes the four files into `folder`, made if missing. A reader sees an old file or a whole new one."""
+def write(report: RunReport, folder: Path, checks: Mapping[str, Check] = MappingProxyType({})) -> Paths:
+    """Writes the five files into `folder`, made if missing. A reader sees an old file or a whole new one.
+
+    `checks` is the table of checks, for what report.sarif says of its rules.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = Paths(folder / "report.html", folder / "report.md", folder / "report.json", folder / "junit.xml")
+    names = ("report.html", "report.md", "report.json", "junit.xml", "report.sarif")
+    paths = Paths(*(folder / name for name in names))
     _replace(paths.json, as_json_text(report))
     _replace(paths.markdown, as_markdown(report))
     _replace(paths.junit, as_junit(report))
+    _replace(paths.sarif, as_sarif(report, checks))
     _replace(paths.html, as_html(report))
     return paths
 
@@ -137,7 +152,16 @@ def as_markdown(report: RunReport) -> str:
 
 
 def _names(report: RunReport) -> dict[str, Any]:
-    return {"report": report, "Outcome": Outcome, "Phase": Phase, "ServiceState": ServiceState, "tone": _tone(report)}
+    return {
+        "report": report,
+        "ACCEPTED": ACCEPTED,
+        "Outcome": Outcome,
+        "Phase": Phase,
+        "places_shown": _PLACES_SHOWN,
+        "ServiceState": ServiceState,
+        "State": State,
+        "tone": _tone(report),
+    }
 
 
 def _tone(report: RunReport) -> str:
@@ -160,7 +184,7 @@ def _html() -> Environment:
 def _markdown() -> Environment:
     environment = _environment()
     environment.finalize = _markdown_text
-    environment.filters["code"] = _markdown_code
+    environment.filters.update(code=_markdown_code, places=_markdown_places)
     return environment
 
 
@@ -182,6 +206,7 @@ def _environment() -> Environment:
         sentence=sentence,
         recorded=_recorded,
         evidence=_evidence,
+        found=_found,
         code_parts=_code_parts,
         breakable=_breakable,
         mark_class=_mark_class,
@@ -195,7 +220,15 @@ def _recorded(value: object) -> str:
 
 def _evidence(finding: FindingLine) -> list[tuple[str, str]]:
     """What was measured, as names and texts; a series is drawn, not listed."""
-    return [(str(name), _value(value)) for name, value in finding.evidence.items() if name != "series"]
+    left_out = ("series", "found") if finding.mark == ACCEPTED else ("series",)
+    return [(str(name), _value(value)) for name, value in finding.evidence.items() if name not in left_out]
+
+
+def _found(finding: FindingLine) -> str:
+    """What was found before somebody's word made advice of it."""
+    found = finding.evidence.get("found")
+    counts = finding.accepted is not None and finding.accepted.counts
+    return str(found.get("reason")) if counts and isinstance(found, Mapping) else finding.reason
 
 
 def _value(value: object) -> str:
@@ -224,7 +257,7 @@ def _mark_class(mark: str) -> str:
         return "quiet"
     if mark in ("ADVICE",):
         return "advice"
-    return "care" if mark in ("INCONCLUSIVE", "cancelled", NO_END) else "bad"
+    return "care" if mark in (ACCEPTED, "INCONCLUSIVE", "cancelled", NO_END) else "bad"
 
 
 def _without_empty_lines(text: str) -> str:
@@ -262,6 +295,16 @@ def _markdown_code(value: object) -> _Markdown:
     return _Markdown(f"{fence}{padding}{text or ' '}{padding}{fence}")
 
 
+def _markdown_places(finding: FindingLine) -> _Markdown:
+    """` At FILE:LINE what, ...` for the places of a finding, or nothing."""
+    if not finding.places:
+        return _Markdown("")
+    shown = finding.places[:_PLACES_SHOWN]
+    told = [f"{_markdown_code(f'{one.file}:{one.line}')} {_markdown_text(one.what)}".rstrip() for one in shown]
+    more = len(finding.places) - len(shown)
+    return _Markdown(f" At {', '.join(told)}{f' and {more} more' if more else ''}.")
+
+
 # ---- JUnit ---------------------------------------------------------------------------------------------------
 
 
@@ -291,26 +334,55 @@ def _xml(root: JUnitXml) -> str:
 
 
 def _case(suite: str, step: StepLine) -> TestCase:
-    from junitparser import Error, Failure, Skipped, TestCase
+    from junitparser import Properties, Property, TestCase
+
+    case = TestCase(_xml_text(step.name), classname=_xml_text(suite), time=step.took_s or 0.0)
+    told = _properties(step.finding) if step.finding else []
+    if told:
+        properties = Properties()  # type: ignore[no-untyped-call]
+        for name, value in told:
+            properties.add_property(Property(name, _xml_text(value)))
+        case.append(properties)  # type: ignore[no-untyped-call]
+    case.result = [*_result(step)]
+    if step.finding and step.finding.accepted and step.mark == step.finding.mark:
+        case.system_out = _xml_text(_accepted(step.finding))
+    return case
+
+
+def _result(step: StepLine) -> list[Failure | Error | Skipped]:
+    from junitparser import Error, Failure, Skipped
 
     finding = step.finding
     reason = (finding.reason if finding and step.outcome in JUDGED else step.error) or step.mark
     remedy = (finding.remedy if finding else "") or step.remedy
-    case = TestCase(_xml_text(step.name), classname=_xml_text(suite), time=step.took_s or 0.0)
     result: Failure | Error
     match step.mark:
-        case "PASS" | "ADVICE" | "done":
-            return case
+        case "PASS" | "ADVICE" | "ACCEPTED" | "done":
+            return []
         case "SKIPPED" | "skipped" | "cancelled":
-            case.result = [Skipped(_xml_text(reason))]
-            return case
+            return [Skipped(_xml_text(reason))]
         case "FAIL":
             result = Failure(_xml_text(reason), type_="FAIL")
         case mark:
             result = Error(_xml_text(reason), type_=_xml_text(mark))
     result.text = _xml_text(f"{reason}\nFix: {remedy}" if remedy else reason)
-    case.result = [result]
-    return case
+    return [result]
+
+
+def _properties(finding: FindingLine) -> list[tuple[str, str]]:
+    """What a finding is evidence for, and the files and lines it speaks of."""
+    lists = {"requirements": finding.rows, "pci_dss": finding.pci}
+    told = [(name, ", ".join(values)) for name, values in lists.items() if values]
+    return told + [("place", f"{place.file}:{place.line}: {place.what}") for place in finding.places]
+
+
+def _accepted(finding: FindingLine) -> str:
+    """What somebody answers for, and whether it counts."""
+    one = finding.accepted
+    if one is None or one.counts:
+        return finding.reason
+    verdict = one.state.value if one.state is State.NOT_NEEDED else f"does not count, {one.state.value}"
+    return f"accepted until {one.until} by {one.by}: {one.reason}\nThis acceptance: {verdict}."
 
 
 def _checkpoint_case(checkpoint: RestoredLine) -> TestCase:

@@ -77,6 +77,7 @@ def start(session: Session, plan: Plan, world: World, lease: Lease | None, *, re
         machine=session.machine,
         reason=reason,
         spec_digest=session.spec_digest,
+        questionnaire=session.spec.questionnaire,
         plan_digest=plan.digest(),
         plan=plan.as_data(),
         resumes=resumes,

@@ -33,6 +33,7 @@ def json_schema(names: Names) -> dict[str, Any]:
         "enum": sorted(names.checks),
         "description": "`./inv checks` tells what each one promises.",
     }
+    definitions["Accepted"]["properties"]["check"] = {"enum": sorted(set(names.checks) - names.unacceptable)}
     definitions["ActStep"]["properties"]["act"] = {"enum": sorted(names.acts)}
     definitions["ActStep"]["properties"]["checkpoints"]["items"] = {"enum": sorted(names.checkpoints)}
     for step, key, models in (("CheckStep", "check", names.checks), ("ActStep", "act", names.acts)):

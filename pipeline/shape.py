@@ -272,6 +272,8 @@ def _one(member: Schema) -> str:
         case "string":
             if "pattern" in member:
                 return PATTERNS.get(member["pattern"], f"text of the form {member['pattern']}")
+            if "maxLength" in member:
+                return f"text of {member.get('minLength', 0)} to {member['maxLength']} characters"
             return "text that is not empty" if member.get("minLength") else "text"
         case "integer":
             return "a whole number" + _range(member)

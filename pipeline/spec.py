@@ -24,8 +24,8 @@ STAGES = ("gates", "build", "deploy", "prove", "watch")
 """The stages of a run, in their order. All but `gates` may change or touch the environment."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|min|h|d)")
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%")
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|min|h|d)")
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%")
 
 
 def _seconds(value: object) -> object:
@@ -133,7 +133,8 @@ class SignOff(Frozen):
     title: Sentence
     valid_for: Duration = Field(365 * 86400.0, description="Counted from the signature; `attest` may say less.")
     bound_to: Literal["time", "spec", "revision"] = Field(
-        "time", description="`spec`: void when pipeline.yaml changes; `revision`: void with the next commit."
+        "time",
+        description="`spec`: void when pipeline.yaml changes; `revision`: when a file outside attestations/ does.",
     )
 
 

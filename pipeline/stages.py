@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import traceback
 from dataclasses import dataclass, replace
+from datetime import UTC
 from pathlib import Path
 
 from pipeline import command
+from pipeline.accepting import Acceptance, accept, entry_for
 from pipeline.acts import ACTS
 from pipeline.contracts import RestoreContext, World
 from pipeline.errors import CommandFailed, LeaseLost, TollgateError
@@ -193,15 +195,21 @@ async def _perform(session: Session, world: World, step: PlannedStep) -> Finding
 async def judge(session: Session, world: World, step: PlannedStep) -> Finding:
     """Gathers and judges one check; its finding is on record. Whatever goes wrong inside it is an ERROR, which blocks.
 
-    A judgement that is no finding, or holds what the journal cannot, has gone wrong as well.
+    A judgement that is no finding, or holds what the journal cannot, has gone wrong as well. What somebody answers for
+    under `accepted` is judged by that last, and told with it.
     """
     finding = await _judged(session, world, step)
     try:
-        _record_finding(session, step, finding)
+        return _record_finding(session, step, *_accepted(session, world, step, finding))
     except (AttributeError, TypeError, ValueError) as error:
-        finding = _crashed(session, error)
-        _record_finding(session, step, finding)
-    return finding
+        crashed = _crashed(session, error)
+        return _record_finding(session, step, *_accepted(session, world, step, crashed))
+
+
+def _accepted(session: Session, world: World, step: PlannedStep, finding: Finding) -> tuple[Finding, Acceptance | None]:
+    check, accepted = session.catalogue.checks[step.plugin], session.spec.accepted
+    entry = entry_for(check.name, session.environment, accepted) if check.acceptable else None
+    return accept(finding, entry, world.clock.now().astimezone(UTC).date())
 
 
 async def _judged(session: Session, world: World, step: PlannedStep) -> Finding:
@@ -212,7 +220,7 @@ async def _judged(session: Session, world: World, step: PlannedStep) -> Finding:
     except LeaseLost:
         raise
     except TollgateError as error:
-        return Finding(Verdict.ERROR, str(error), error.remedy or f"See docs/checks.md for {check.name}.")
+        return Finding(Verdict.ERROR, str(error), error.remedy or f"See docs/checks/{check.name}.md.")
     except TimeoutError as error:
         return Finding(Verdict.ERROR, f"a time limit inside the check ran out: {error}", "Look at the service's log.")
     except Exception as error:
@@ -228,7 +236,7 @@ def _crashed(session: Session, error: Exception) -> Finding:
     )
 
 
-def _record_finding(session: Session, step: PlannedStep, finding: Finding) -> None:
+def _record_finding(session: Session, step: PlannedStep, finding: Finding, acceptance: Acceptance | None) -> Finding:
     check = session.catalogue.checks[step.plugin]
     session.recorder.record(
         Kind.FINDING,
@@ -242,7 +250,9 @@ def _record_finding(session: Session, step: PlannedStep, finding: Finding) -> No
         rows=list(check.rows),
         pci=list(check.pci),
         places=[{"file": place.file, "line": place.line, "what": place.what} for place in finding.places],
+        **({"accepted": acceptance.as_data()} if acceptance else {}),
     )
+    return finding
 
 
 async def _run_command(session: Session, world: World, step: PlannedStep) -> None:

@@ -15,11 +15,15 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
+from pipeline.accepting import Acceptance, State
 from pipeline.events import Entry, Kind
-from pipeline.verdict import Verdict
+from pipeline.verdict import Place, Verdict
 
 NO_END = "no end"
 """The mark of a step that began and whose end is not recorded."""
+
+ACCEPTED = "ACCEPTED"
+"""The mark of a finding that does not pass and promotes all the same, because somebody answers for it."""
 
 JUDGED = ("done", "failed", "skipped")
 """The outcomes of a step that its verdict says better; a check that was cancelled or timed out has no last word."""
@@ -81,6 +85,7 @@ class Header:
     machine: str | None = None
     reason: str | None = None
     spec_digest: str | None = None
+    questionnaire: str | None = None
     resumed: tuple[Resumed, ...] = ()
     lease_token: int | None = None
     started: datetime | None = None
@@ -100,6 +105,14 @@ class FindingLine:
     remedy: str
     evidence: Mapping[str, Any]
     rows: tuple[str, ...]
+    pci: tuple[str, ...] = ()
+    places: tuple[Place, ...] = ()
+    accepted: Acceptance | None = None
+
+    @property
+    def mark(self) -> str:
+        """One word for it: the verdict, or that somebody answers for it."""
+        return ACCEPTED if self.accepted and self.accepted.counts else self.verdict.value
 
 
 @dataclass(frozen=True)
@@ -123,11 +136,11 @@ class StepLine:
 
     @property
     def mark(self) -> str:
-        """One word for how it went: the verdict of a check that came to its end, else the outcome."""
+        """One word for how it went: the mark of a finding that came to its end, else the outcome."""
         if self.outcome is None:
             return NO_END
         if self.finding and self.outcome in JUDGED:
-            return self.finding.verdict.value
+            return self.finding.mark
         return self.outcome
 
 
@@ -285,9 +298,18 @@ class RunReport:
 
     @property
     def blocking(self) -> tuple[FindingLine, ...]:
-        """What does not promote. An attempt that was followed by another has no last word."""
-        last = {(finding.phase, finding.stage, finding.step): finding for finding in self.findings}
-        return tuple(finding for finding in last.values() if not finding.verdict.promotes)
+        """What does not promote."""
+        return tuple(finding for finding in self.last_words if not finding.verdict.promotes)
+
+    @property
+    def last_words(self) -> tuple[FindingLine, ...]:
+        """The finding of each step. An attempt that was followed by another has no last word."""
+        return tuple({(finding.phase, finding.stage, finding.step): finding for finding in self.findings}.values())
+
+    @property
+    def accepted(self) -> tuple[FindingLine, ...]:
+        """What somebody answers for under `accepted`, whether it counts or not."""
+        return tuple(finding for finding in self.last_words if finding.accepted)
 
     @property
     def first_finding(self) -> FindingLine | None:
@@ -299,7 +321,22 @@ class RunReport:
 
     @property
     def recommendations(self) -> tuple[FindingLine, ...]:
-        return tuple(finding for finding in self.findings if finding.verdict is Verdict.ADVICE)
+        """Advice; what is accepted stands by itself."""
+        return tuple(finding for finding in self.last_words if finding.mark == Verdict.ADVICE)
+
+    @property
+    def pci(self) -> Mapping[str, tuple[FindingLine, ...]]:
+        """Numbers of PCI DSS v4.0.1 in their order, each with the findings that are evidence for it."""
+        findings: dict[str, list[FindingLine]] = {}
+        for finding in self.last_words:
+            for number in dict.fromkeys(finding.pci):
+                findings.setdefault(number, []).append(finding)
+        return {number: tuple(findings[number]) for number in sorted(findings, key=_numbered)}
+
+
+def _numbered(number: str) -> list[tuple[int, str]]:
+    """A key by which `10.2` stands after `6.4.3`, whatever is recorded."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in number.split(".")]
 
 
 def build(entries: Sequence[Entry]) -> RunReport:
@@ -401,6 +438,7 @@ def _header(facts: _Facts) -> Header:
         machine=_text(first, "machine") or None,
         reason=_text(first, "reason") or None,
         spec_digest=_text(first, "spec_digest") or None,
+        questionnaire=_text(first, "questionnaire") or None,
         resumed=tuple(
             Resumed(one.at, _text(one.data, "who"), _text(one.data, "machine"), _text(one.data, "reason"))
             for one in starts
@@ -443,7 +481,25 @@ def _finding(phase: Phase, entry: Entry) -> FindingLine:
         remedy=_text(data, "remedy"),
         evidence=evidence if isinstance(evidence, Mapping) else NOTHING,
         rows=tuple(str(row) for row in _list(data, "rows")),
+        pci=tuple(str(number) for number in _list(data, "pci")),
+        places=tuple(_place(place) for place in _list(data, "places") if isinstance(place, Mapping)),
+        accepted=_acceptance(data.get("accepted")),
     )
+
+
+def _place(data: Mapping[str, Any]) -> Place:
+    return Place(_text(data, "file"), max(int(_number(data, "line") or 1), 1), _text(data, "what"))
+
+
+def _acceptance(data: object) -> Acceptance | None:
+    """None where nobody answers for it, or what is recorded of it cannot be read."""
+    if not isinstance(data, Mapping):
+        return None
+    try:
+        found, state = Verdict(_text(data, "verdict")), State(_text(data, "state"))
+    except ValueError:
+        return None
+    return Acceptance(_text(data, "by"), _text(data, "reason"), _text(data, "until"), found, state)
 
 
 _OF_A_STAGE = frozenset(
@@ -752,14 +808,21 @@ def _happened(report: RunReport) -> str:
     return "Not recorded."
 
 
+_TYPED = {"drill": "drill --all", "drill.one": "drill --fault NAME"}
+"""How an operator types a verb whose name on record is another."""
+
+
 def _todo(report: RunReport) -> list[str]:
     error = report.first_error
     where = "" if report.header.environment in (None, "sandbox") else f" --env {report.header.environment}"
-    again = f"Run `./inv {report.header.verb or 'deploy'}{where}` again."
+    verb = report.header.verb or "deploy"
+    again = f"Run `./inv {_TYPED.get(verb, verb)}{where}` again."
     match report.outcome:
         case Outcome.DONE:
-            advice = sum(finding.verdict is Verdict.ADVICE for finding in report.findings)
-            return [f"Nothing now. Read the recommendations ({advice})." if advice else "Nothing."]
+            accepted = sum(finding.mark == ACCEPTED for finding in report.accepted)
+            counted = (("recommendations", len(report.recommendations)), ("accepted findings", accepted))
+            worth_reading = [f"the {what} ({number})" for what, number in counted if number]
+            return [f"Nothing now. Read {' and '.join(worth_reading)}." if worth_reading else "Nothing."]
         case Outcome.REFUSED:
             blocking = [finding.remedy for finding in report.blocking]
             return [*(blocking or [error.remedy if error else ""]), again]

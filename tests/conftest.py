@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-_TOGETHER = ("tests/cli/test_commands.py",)
+_TOGETHER = ("tests/cli/test_commands.py", "tests/cli/test_people.py")
 _LONGEST = ("tests/drills/", "tests/cli/", "tests/crash/", "tests/load/", "tests/targets/", "tests/sandbox/")
 
 

@@ -124,8 +124,8 @@ def test_interrupted_run_changes_nothing(story: Story) -> None:
     assert "nothing was changed" in story.interrupted.out
 
 
-def test_every_run_leaves_four_reports(story: Story) -> None:
-    """Each run on record has report.html, report.md, report.json and junit.xml, and they can be read."""
+def test_every_run_leaves_its_reports(story: Story) -> None:
+    """Each run on record has report.html, report.md, report.json, report.sarif and junit.xml, and they can be read."""
     runs = {entry.run for entry in story.cli.entries() if entry.kind is Kind.RUN_FINISHED}
     assert len(runs) >= 4
     for run in runs:
@@ -133,6 +133,7 @@ def test_every_run_leaves_four_reports(story: Story) -> None:
         assert (folder / "report.html").read_text("utf-8").lstrip().lower().startswith("<!doctype html")
         assert run in (folder / "report.md").read_text("utf-8")
         assert Ended(0, (folder / "report.json").read_text("utf-8"), "").data["header"]["run"] == run
+        assert Ended(0, (folder / "report.sarif").read_text("utf-8"), "").data["version"] == "2.1.0"
         assert ET.parse(folder / "junit.xml").getroot().tag in ("testsuites", "testsuite")  # noqa: S314 - our own
 
 

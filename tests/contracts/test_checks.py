@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,7 @@ every_asking_check = pytest.mark.parametrize("check", ASKING.values(), ids=ASKIN
 @every_check
 def test_a_check_describes_itself(check: Check) -> None:
     """Name, promise, reason and rows are there for the catalogue."""
-    assert re.fullmatch(r"[a-z]+(\.[a-z_]+)", check.name)
+    assert re.fullmatch(r"[a-z_]+(\.[a-z_]+)", check.name)
     assert CHECKS[check.name] is check
     assert re.fullmatch(r"[A-Z].{20,150}\.", check.promise), check.promise
     assert re.fullmatch(r"[A-Z].{10,}\.", check.why), check.why
@@ -36,6 +38,34 @@ def test_a_check_describes_itself(check: Check) -> None:
     assert issubclass(check.params, Frozen)
     check.params()
     assert check.network or check.when is not When.LIVE
+
+
+@every_check
+def test_a_check_fills_its_page(check: Check) -> None:
+    """A reader learns what it looks at, how to mend what it finds and how to see it fail."""
+    for text in (check.looks_at, check.fix, check.see_it_fail):
+        assert re.fullmatch(r"[A-Z`].{15,}[.`]", text), (check.name, text)
+    assert all(re.fullmatch(r"\d+(\.\d+){1,3}", number) for number in check.pci)
+
+
+@every_check
+def test_a_line_of_the_troubleshooting_guide_is_said_word_for_word(check: Check) -> None:
+    """What its page calls a line of the guide stands in the code that makes its findings, not on its page alone."""
+    shared = [ROOT / "checks" / "judging.py", ROOT / "pipeline" / "sources.py", *(ROOT / "checks/facts").glob("*.py")]
+    own = Path(sys.modules[check.judge.__module__].__file__ or "")
+    said = [text for path in (own, *shared) for text in _texts_of_findings(ast.parse(path.read_text("utf-8")))]
+    for line in check.says:
+        assert any(line in text for text in said), line
+
+
+def _texts_of_findings(node: ast.AST) -> Iterator[str]:
+    """All texts of a module but those that describe its checks."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    describes = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Check"
+    for inner in () if describes else ast.iter_child_nodes(node):
+        made = isinstance(node, ast.Module) and isinstance(inner, ast.Assign) and isinstance(inner.value, ast.Call)
+        yield from () if made else _texts_of_findings(inner)
 
 
 @every_asking_check

@@ -7,6 +7,7 @@ import shlex
 import sys
 import types
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,16 @@ from checks import CHECKS
 from pipeline import spec
 from pipeline.contracts import Check
 from pipeline.errors import Exit
+from pipeline.verdict import Verdict
 from rollback import CHECKPOINTS
+from sandbox import authority
 from sandbox.drills.faults import FAULTS
+from sandbox.shop.server.faults import FAULTS as BUILT_IN
+from tests.checks.worlds import ask, random_text, shop
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
+every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 ROWS = [*(f"G{n}" for n in range(1, 22)), *(f"T{n}" for n in range(1, 23))]
 VERBS = {name for context in tasks.ns.to_contexts() for name in (context.name, *context.aliases)}
 
@@ -33,7 +38,7 @@ def test_the_documents_are_there() -> None:
     """A reader finds the page that each question needs."""
     names = {str(path.relative_to(ROOT)) for path in DOCUMENTS}
     assert {"README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"} <= names
-    pages = ("checks", "exit-codes", "incident", "pipeline", "requirements", "sandbox", "service", "workflows")
+    pages = ("checks/README", "exit-codes", "incident", "pipeline", "requirements", "sandbox", "service", "workflows")
     assert {f"docs/{page}.md" for page in pages} <= names
     assert "Apache License" in (ROOT / "LICENSE").read_text("utf-8")
 
@@ -111,7 +116,7 @@ def test_files_of_the_repository_that_are_named_exist(path: Path) -> None:
 def test_checks_that_cover_a_requirement_exist() -> None:
     """A check that the page of requirements counts on stands in the catalogue, and none is left out."""
     text = (ROOT / "docs" / "requirements.md").read_text("utf-8")
-    assert set(re.findall(r"`([a-z]+\.[a-z_]+)`", text)) == set(CHECKS)
+    assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", text)) == set(CHECKS)
 
 
 def test_every_requirement_has_its_line() -> None:
@@ -127,14 +132,15 @@ def test_a_check_covers_only_rows_that_it_claims() -> None:
     """The page of requirements and the checks' own rows tell the same story."""
     text = (ROOT / "docs" / "requirements.md").read_text("utf-8")
     for row, line in re.findall(r"^\| ([GT]\d+) (.*)$", text, re.MULTILINE):
-        for name in re.findall(r"`([a-z]+\.[a-z_]+)`", line):
+        for name in re.findall(r"`([a-z_]+\.[a-z_]+)`", line):
             assert row in CHECKS[name].rows, f"{name} does not claim {row}"
 
 
 def test_the_drill_that_is_shown_exists() -> None:
     """The fault that a reader is told to try can be tried."""
     text = "".join(path.read_text("utf-8") for path in DOCUMENTS)
-    assert set(re.findall(r"(?:--fault |SANDBOX_FAULT=)([a-z0-9-]+)", text)) <= set(FAULTS)
+    assert set(re.findall(r"--fault ([a-z0-9-]+)", text)) <= set(FAULTS)
+    assert set(re.findall(r"SANDBOX_FAULT=([a-z0-9-]+)", text)) <= set(BUILT_IN)
 
 
 # ---- tables held against the code --------------------------------------------------------------------------
@@ -191,8 +197,8 @@ def test_the_checkpoints_are_told() -> None:
 # ---- the example of CONTRIBUTING.md ------------------------------------------------------------------------
 
 
-def test_the_example_check_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever copies the example has a check that the contract tests accept, and a test that passes."""
+async def test_the_example_check_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever copies the example has a check that the contract tests accept, that judges a real server, and a test."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     check, test = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     module = types.ModuleType("checks.pages_tell_no_version")
@@ -202,6 +208,12 @@ def test_the_example_check_works(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(made, Check)
     assert set(made.rows) <= set(ROWS)
     assert made.name not in CHECKS
+    assert made.looks_at and made.fix and made.see_it_fail
+    async with shop(authority.ensure(tmp_path / "tls", datetime.now(UTC)), tmp_path, random_text()) as (_, _, world):
+        finding = await ask(made, world)
+        served = (await world.service.request("GET", "/")).headers["server"]
+    assert re.search(r"\d", served)
+    assert finding.verdict is Verdict.FAIL and served in finding.reason
     proof: dict[str, object] = {"__name__": "test_pages_tell_no_version"}
     exec(compile(test, "test_pages_tell_no_version.py", "exec"), proof)  # noqa: S102
     judged = next(value for name, value in proof.items() if name.startswith("test_"))

@@ -33,8 +33,8 @@ def _steps(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def test_the_workflows_are_there() -> None:
-    """Tests, deploy and rollback each have a workflow."""
-    assert [path.name for path in FILES] == ["ci.yml", "deploy.yml", "rollback.yml"]
+    """Tests, deploy, duties and rollback each have a workflow."""
+    assert [path.name for path in FILES] == ["ci.yml", "deploy.yml", "duties.yml", "rollback.yml"]
 
 
 def test_actionlint_finds_nothing() -> None:

@@ -343,7 +343,9 @@ def test_no_secret_passes_the_console(kind: ConsoleKind) -> None:
     tale = runs.Tale()
     tale.starts(reason=said, who=secret)
     tale.check("prove", "health.ready", "FAIL", reason=said, remedy=said, evidence={"file": secret, "line": 1})
-    tale.check("prove", "leaks.none_in_bundle", "ADVICE", reason=said, remedy=said)
+    accepted = {"by": said, "reason": said, "until": said, "verdict": "FAIL", "state": "accepted"}
+    places = [{"file": said, "line": 2, "what": said}]
+    tale.check("prove", "leaks.none_in_bundle", "ADVICE", reason=said, remedy=said, accepted=accepted, places=places)
     tale.tell(Kind.CLOSED, why=said, how=said, manual=[said])
     tale.tell(Kind.RUN_FAILED, stage="prove", step="health.ready", error=said, remedy=said)
     tale.ends("person needed", 4, said)
@@ -387,12 +389,61 @@ def test_github_annotates_what_a_person_must_read() -> None:
     assert len(warnings) == 1 and "watch.payment_success" in warnings[0]
 
 
+def accepting(places: int = 0) -> list[Entry]:
+    """A finding that somebody answers for, one that passes by now, and one that fails at many places."""
+    tale = runs.Tale()
+    tale.starts()
+    who = {"by": "Thandi Nkosi", "reason": "The fix comes in May", "until": "2026-04-30"}
+    told = "accepted until 2026-04-30 by Thandi Nkosi: The fix comes in May; found: FAIL the policy is weak"
+    counts = {**who, "verdict": "FAIL", "state": "accepted"}
+    tale.check("gates", "pages.csp_strict", "ADVICE", reason=told, remedy="make it strict", accepted=counts)
+    tale.check("gates", "clock.agrees", accepted={**who, "verdict": "PASS", "state": "not needed any more"})
+    for name in ("a.one", "b.two", "c.three", "d.four") if places else ():
+        where = [{"file": f"src/{name}.js", "line": n + 1, "what": f"secret {n}"} for n in range(places)]
+        tale.check("gates", name, "FAIL", reason="it leaks", remedy="take it out", places=where)
+    tale.ends("done", 0, "validated")
+    return tale.entries
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_accepted_has_a_mark_of_its_own_and_comes_up_at_the_end(kind: ConsoleKind) -> None:
+    """A finding that somebody answers for is never mistaken for a pass: who, why and until when are told twice."""
+    text = squeezed_lines("\n".join(shown(kind, list(accepting())).lines))
+    assert re.search(r"ACCEPTED +pages\.csp_strict", text)
+    assert "the policy is weak" in text
+    end = text.rpartition("pages.csp_strict")[2]
+    assert "until 2026-04-30 by Thandi Nkosi: The fix comes in May." in end
+    assert "clock.agrees passes: take its entry out of `accepted` in pipeline.yaml." in end
+    assert "recommendation" not in text
+
+
+def test_github_annotates_each_place_of_a_finding() -> None:
+    """An annotation stands at the file and line that the finding names, with what is there, the reason and the fix."""
+    lines = [line for line in shown("github", accepting(places=2)).lines if line.startswith("::error")]
+    assert lines[0] == ("::error file=src/a.one.js,line=1,title=FAIL a.one::secret 0%0Ait leaks%0AFix: take it out")
+    assert "file=src/a.one.js,line=2," in lines[1]
+    accepted = [line for line in shown("github", list(accepting())).lines if line.startswith("::warning")]
+    assert len(accepted) == 1 and "title=ACCEPTED pages.csp_strict::accepted until" in accepted[0]
+
+
+def test_github_annotations_are_bounded_and_the_rest_is_counted() -> None:
+    """No finding takes all the room, a run stays under what GitHub shows, and what is left out is counted."""
+    lines = shown("github", accepting(places=9)).lines
+    errors = [line for line in lines if line.startswith("::error")]
+    assert [sum(name in line for line in errors) for name in ("a.one", "b.two", "c.three", "d.four")] == [3, 3, 1, 0]
+    (rest,) = [line for line in lines if "left out here" in line]
+    assert rest == "::warning title=Tollgate::29 further annotations left out here; the report has them all"
+    assert "left out" not in "\n".join(shown("github", accepting(places=1)).lines)
+
+
 def test_github_commands_cannot_be_forged() -> None:
     """What a finding or a command says is never taken for a workflow command."""
     tale = runs.Tale()
     tale.starts(service=NASTY)
     evidence = {"file": "a,b:c\n::stop-commands::x", "line": "1::error::"}
     tale.check("prove", "health.ready", "FAIL", reason=NASTY, remedy=NASTY, evidence=evidence)
+    place = {**evidence, "what": NASTY}
+    tale.check("prove", "webhook.arrives", "FAIL", reason=NASTY, remedy=NASTY, places=[place])
     for evil in ("::error::forged", "##[error]forged", "  ::add-mask::x", "a\n::error::forged", "\r::error::forged"):
         events = with_output(tale.entries, evil)
         for line in shown("github", events).getvalue().splitlines():

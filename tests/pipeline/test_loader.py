@@ -6,27 +6,48 @@ import graphlib
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import wiring
 from pipeline.errors import Exit, Usage
 from pipeline.loader import Mistake, SpecInvalid, load, step_name
 from pipeline.shape import PATTERNS
 from pipeline.spec import ActStep, CheckStep, RunStep, Spec
-from tests.pipeline.standin import FUZZ, NAMES, SHIPPED
+from tests.pipeline.standin import EXAMPLE, FUZZ, NAMES
 
-TEXT = SHIPPED.read_text()
+TEXT = EXAMPLE.read_text()
 
 GATE = "    - check: settings.valid\n"
 STAGE = "    - act: release.stage\n"
+STAGES = "stages:\n"
 LINE = re.compile(r"[^\n]+:[1-9][0-9]*:[1-9][0-9]*: [^\n]+: found [^\n]+; allowed [^\n]+")
 
 
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from(["target.has_room", "2026-02-30"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def accepted(**members: str) -> str:
+    """`accepted:` with one entry, as lines of the file."""
+    said = {"check": "target.has_room", "reason": "The disk comes", "by": "Thandi", "until": "2026-04-30", **members}
+    first, *more = (f"{key}: {value}\n" for key, value in said.items())
+    return f"accepted:\n  - {first}" + "".join(f"    {line}" for line in more)
+
+
 def mistakes(folder: Path, *changes: tuple[str, str]) -> tuple[Mistake, ...]:
-    """What the loader says of the shipped file after each change, once, of a text that is in it."""
+    """What the loader says of the example after each change, once, of a text that is in it."""
     text = TEXT
     for old, new in changes:
         assert old in text, old
@@ -41,8 +62,13 @@ def mistakes(folder: Path, *changes: tuple[str, str]) -> tuple[Mistake, ...]:
 
 
 def test_the_shipped_file_is_valid() -> None:
-    """The pipeline.yaml that ships has no mistake, and its parts arrive typed."""
-    spec = load(SHIPPED, NAMES)
+    """The pipeline.yaml that ships has no mistake in the names that exist."""
+    assert load(wiring.HOME / "pipeline.yaml", wiring.names(wiring.catalogue())).service
+
+
+def test_the_parts_of_a_file_arrive_typed() -> None:
+    """Durations are seconds, shares are numbers, and each step is of its kind."""
+    spec = load(EXAMPLE, NAMES)
     assert spec.environments["sandbox"].watch_for == 5.0
     assert spec.thresholds.payment_success.alert == 0.9
     assert [step_name(step) for step in spec.stages.deploy] == ["release.stage", "rollback.rehearsed", "release.switch"]
@@ -80,6 +106,26 @@ def test_a_step_is_called_by_its_name_or_by_what_it_does() -> None:
          "exactly once", ""),
         ("  smoke_course", "  create: /pay/{reference}\n  smoke_course", "contract.create",
          "the placeholder {reference}", "without placeholders", ""),
+        # accepted findings and duties
+        (STAGES, accepted(check="settings.test_mod_off") + STAGES, "accepted[0].check", "'settings.test_mod_off'",
+         "see `./inv checks`", "settings.test_mode_off"),
+        (STAGES, accepted(check="leaks.none_in_source") + STAGES, "accepted[0].check",
+         "refused: leaks and signatures are never accepted", "says that its finding may be accepted", ""),
+        (STAGES, accepted(check="webhook.refuses_unsigned") + STAGES, "accepted[0].check",
+         "refused: leaks and signatures are never accepted", "says that its finding may be accepted", ""),
+        (STAGES, accepted(until="2026-02-30") + STAGES, "accepted[0].until", "2026-02-30, which no calendar has",
+         "a day that exists", ""),
+        (STAGES, accepted(until="28.02.2026") + STAGES, "accepted[0].until", "'28.02.2026'", "", ""),
+        (STAGES, accepted(only="[sandbx]") + STAGES, "accepted[0].only[0]", "'sandbx'", "production, sandbox, staging",
+         "sandbox"),
+        (STAGES, accepted(only="[sandbox, staging]") + accepted(only="[staging]").removeprefix("accepted:\n") + STAGES,
+         "accepted[1].check", "'target.has_room', which is accepted above already (in staging)", "each check once", ""),
+        (STAGES, accepted() + accepted().removeprefix("accepted:\n") + STAGES,
+         "accepted[1].check", "'target.has_room', which is accepted above already", "each check once", ""),
+        (STAGES, accepted(check="webhook.arrives", only="[production]") + STAGES, "accepted[0].check",
+         "'webhook.arrives', which no step of production asks", "a check that stands under `stages`", ""),
+        (STAGES, "duties:\n  hooks: {title: Webhooks, every: 30 d, proven_by: health.redy}\n" + STAGES,
+         "duties.hooks.proven_by", "'health.redy'", "see `./inv checks`", "health.ready"),
         # keys
         ("\nservice: betaskill-courses", "", "service", "no key `service`", "`service:` with a name", ""),
         ("thresholds:", "treshold:", "treshold", "the unknown key `treshold`", "stages", "thresholds"),
@@ -340,3 +386,32 @@ def test_any_value_in_any_part_is_judged(tmp_path: Path, part: str, value: objec
         load(path, NAMES)
     except SpecInvalid as refused:
         assert all(LINE.fullmatch(str(mistake)) for mistake in refused.mistakes)
+
+
+def test_accepted_findings_arrive_typed(tmp_path: Path) -> None:
+    """An entry that says everything is read as it is written, and the same check twice where nothing overlaps."""
+    text = accepted(only="[sandbox]") + accepted(only="[staging]").removeprefix("accepted:\n") + STAGES
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(TEXT.replace(STAGES, text, 1))
+    first, second = load(path, NAMES).accepted
+    assert (first.check, first.by, first.until, first.only) == ("target.has_room", "Thandi", "2026-04-30", ("sandbox",))
+    assert second.only == ("staging",)
+
+
+@settings(parent=FUZZ, max_examples=100)
+@given(
+    st.lists(
+        st.fixed_dictionaries({}, optional=dict.fromkeys(("check", "until", "only", "more"), ANYTHING)) | ANYTHING,
+        max_size=3,
+    )
+    | ANYTHING
+)
+def test_whatever_stands_under_accepted_is_told_as_a_mistake(data: object) -> None:
+    """No entry under `accepted` or `duties` breaks the loader; what is missing beside it is told as well."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pipeline.yaml"
+        environments: dict[str, object] = {"sandbox": {}, "staging": {}}
+        path.write_text(json.dumps({"accepted": data, "duties": data, "environments": environments}))
+        with pytest.raises(SpecInvalid) as refused:
+            load(path, NAMES)
+    assert any("no key `stages`" in str(mistake) for mistake in refused.value.mistakes)

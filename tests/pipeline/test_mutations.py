@@ -1,4 +1,4 @@
-"""What becomes of the shipped pipeline.yaml when people and machines damage it."""
+"""What becomes of a pipeline.yaml when people and machines damage it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.loader import SpecInvalid, load
 from pipeline.spec import Spec
-from tests.pipeline.standin import NAMES, SHIPPED
+from tests.pipeline.standin import EXAMPLE, NAMES
 
-TEXT = SHIPPED.read_text()
+TEXT = EXAMPLE.read_text()
 ROUNDS = 12
 
 Mutation = Callable[[list[str], Random], None]

@@ -1,4 +1,4 @@
-"""The report: what it says of a run, of any part of a run, and what its four files are."""
+"""The report: what it says of a run, of any part of a run, and what its five files are."""
 
 from __future__ import annotations
 
@@ -276,7 +276,9 @@ def test_a_cancelled_check_keeps_no_verdict() -> None:
 
 def test_entries_with_missing_or_odd_data_still_build() -> None:
     """An entry without the members it should have is not recorded rather than a crash."""
-    for odd in ({}, {"verdict": 7, "evidence": [], "took_s": "long", "checkpoints": 5, "plan": [], "mismatches": [1]}):
+    odd_lists = {"places": [1, {}, {"line": "x"}], "pci": [None, "6.x", 7], "rows": [3], "accepted": {"verdict": 1}}
+    odd_types = {"verdict": 7, "evidence": [], "took_s": "long", "checkpoints": 5, "plan": [], "mismatches": [1]}
+    for odd in ({}, odd_types, odd_lists, {"places": 3, "pci": "6.2", "rows": {}, "accepted": [1], "verdict": "FAIL"}):
         tale = runs.Tale()
         for kind in Kind:
             tale.tell(kind, **odd)
@@ -286,6 +288,7 @@ def test_entries_with_missing_or_odd_data_still_build() -> None:
         parsed(report.as_junit(built))
         report.as_markdown(built)
         json.loads(report.as_json_text(built))
+        json.loads(report.as_sarif(built, {}))
 
 
 def test_page_stands_alone(entries: list[Entry]) -> None:
@@ -365,7 +368,13 @@ def test_nasty_text_stays_text(verdict: str) -> None:
     """Markup, escapes and control characters in a finding are shown, and do nothing, in every file."""
     tale = runs.Tale()
     tale.starts(reason=NASTY, who=NASTY, service=NASTY)
-    tale.check("prove", NASTY, verdict, reason=NASTY, remedy=NASTY, evidence={NASTY: [NASTY]}, rows=[NASTY])
+    more = {
+        "places": [{"file": NASTY, "line": 3, "what": NASTY}],
+        "pci": [NASTY],
+        "accepted": {"by": NASTY, "reason": NASTY, "until": NASTY, "verdict": "FAIL", "state": "accepted"},
+    }
+    evidence = {NASTY: [NASTY], "found": {"reason": NASTY}}
+    tale.check("prove", NASTY, verdict, reason=NASTY, remedy=NASTY, evidence=evidence, rows=[NASTY], **more)
     built = report.build(tale.entries)
     html = report.as_html(built)
     assert "<script" not in html and "&lt;script&gt;alert(1)" in html
@@ -376,6 +385,98 @@ def test_nasty_text_stays_text(verdict: str) -> None:
     junit = report.as_junit(built)
     parsed(junit)
     assert "\x1b" not in junit and "\x00" not in junit
+
+
+ANSWERS = {"by": "Thandi Nkosi", "reason": "The fix comes in May", "until": "2026-04-30"}
+FOUND = {"verdict": "FAIL", "reason": "the policy is weak", "remedy": "make it strict"}
+PLACES = [{"file": f"src/page_{n}.html", "line": n + 1, "what": f"inline script {n}"} for n in range(30)]
+
+
+def accepting() -> RunReport:
+    """One finding accepted, one whose acceptance has ended, one that passes by now."""
+    tale = runs.Tale()
+    tale.starts(questionnaire="SAQ A-EP")
+    counts = {**ANSWERS, "verdict": "FAIL", "state": "accepted"}
+    told = "accepted until 2026-04-30 by Thandi Nkosi: The fix comes in May; found: FAIL the policy is weak"
+    tale.check(
+        "gates",
+        "pages.csp_strict",
+        "ADVICE",
+        reason=told,
+        remedy="make it strict",
+        evidence={"found": FOUND, "policy": "self"},
+        accepted=counts,
+        places=PLACES,
+        rows=["G3"],
+        pci=["11.6.1", "6.4.3"],
+    )
+    ended = {**ANSWERS, "until": "2026-03-01", "verdict": "FAIL", "state": "ended"}
+    why = "old; its acceptance by Thandi Nkosi ended on 2026-03-01"
+    tale.check("gates", "source.reviewed", "FAIL", reason=why, remedy="review it", accepted=ended, pci=["6.2.3"])
+    tale.check("gates", "clock.agrees", accepted={**ANSWERS, "verdict": "PASS", "state": "not needed any more"})
+    tale.ends("refused", 1, "source.reviewed failed; nothing was changed")
+    return report.build(tale.entries)
+
+
+def test_accepted_findings_have_their_own_section() -> None:
+    """Who answers, why, until when and what was found stand together, apart from the recommendations."""
+    built = accepting()
+    assert [(one.check, one.mark) for one in built.accepted] == [
+        ("pages.csp_strict", "ACCEPTED"),
+        ("source.reviewed", "FAIL"),
+        ("clock.agrees", "PASS"),
+    ]
+    assert built.recommendations == ()
+    page = Page(report.as_html(built)).shown.partition("Accepted findings")[2].partition("Timeline")[0]
+    markdown = report.as_markdown(built).partition("## Accepted findings")[2].partition("\n## ")[0]
+    for text in (page, markdown):
+        assert text.count("Thandi Nkosi") == 3 and text.count("The fix comes in May") == 3
+        assert "2026-04-30" in text and "the policy is weak" in text and "make it strict" in text
+        assert re.search("2026-03-01.{1,5}(it )?does not count.{1,2} ended", text)
+        assert "not needed any more" in text
+    assert "Recommendations" not in Page(report.as_html(built)).shown
+
+
+def test_no_acceptance_no_section() -> None:
+    """Where nobody answers for anything, nothing is said of it."""
+    built = told("passing")
+    assert "Accepted findings" not in report.as_html(built) + report.as_markdown(built)
+
+
+def test_places_are_shown_and_the_rest_is_counted() -> None:
+    """A reader finds the files and lines of a finding on the page, in Markdown and in JUnit, and how many more."""
+    built = accepting()
+    shown = {"html": Page(report.as_html(built)).shown, "markdown": re.sub(r"\\(.)", r"\1", report.as_markdown(built))}
+    for text in shown.values():
+        assert "src/page_0.html:1" in text and "inline script 0" in text
+        assert "src/page_19.html:20" in text and "src/page_20.html" not in text
+        assert "and 10 more" in text
+    case = next(c for c in parsed(report.as_junit(built)).iter("testcase") if c.get("name") == "pages.csp_strict")
+    told = [(one.get("name"), one.get("value")) for one in case.iter("property")]
+    assert ("place", "src/page_29.html:30: inline script 29") in told
+    assert ("requirements", "G3") in told and ("pci_dss", "11.6.1, 6.4.3") in told
+
+
+def test_evidence_is_mapped_to_pci_numbers_and_compliance_is_never_claimed() -> None:
+    """Page and Markdown list the numbers in their order, with the questionnaire, and say what they do not claim."""
+    built = accepting()
+    assert list(built.pci) == ["6.2.3", "6.4.3", "11.6.1"]
+    assert [one.check for one in built.pci["6.4.3"]] == ["pages.csp_strict"]
+    page, markdown = Page(report.as_html(built)).shown, report.as_markdown(built)
+    assert "never claims compliance" in page and "SAQ A-EP" in page
+    assert "6.2.3, 6.4.3, 11.6.1" in markdown and "compliance is never claimed" in markdown
+    assert "PCI DSS" not in report.as_html(told("passing")) + report.as_markdown(told("passing"))
+
+
+def test_an_accepted_finding_is_no_failure_in_junit() -> None:
+    """JUnit passes the case and carries who answers for it; one whose time has ended is a failure that says so."""
+    cases = {case.get("name"): case for case in parsed(report.as_junit(accepting())).iter("testcase")}
+    accepted, ended = cases["pages.csp_strict"], cases["source.reviewed"]
+    assert accepted.find("failure") is None and accepted.find("error") is None
+    assert "accepted until 2026-04-30 by Thandi Nkosi" in str(accepted.findtext("system-out"))
+    assert ended.find("failure") is not None
+    assert "does not count, ended" in str(ended.findtext("system-out"))
+    assert "not needed any more" in str(cases["clock.agrees"].findtext("system-out"))
 
 
 def test_junit_counts_failures_errors_and_skips() -> None:
@@ -405,7 +506,7 @@ def test_junit_shows_a_checkpoint_that_was_not_confirmed() -> None:
 
 
 def test_writing_again_replaces_whole_files(tmp_path: Path) -> None:
-    """Writing a report again leaves exactly its four files, the new ones."""
+    """Writing a report again leaves exactly its five files, the new ones."""
     report.write(told("crashed"), tmp_path / "run")
     paths = report.write(told("passing"), tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
@@ -413,6 +514,7 @@ def test_writing_again_replaces_whole_files(tmp_path: Path) -> None:
         "report.html",
         "report.json",
         "report.md",
+        "report.sarif",
     ]
     assert json.loads(paths.json.read_text())["outcome"] == "done"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.yaml_strict import LARGEST, MAX_BYTES, MAX_DEPTH, Mark, read
-from tests.pipeline.standin import FUZZ, SHIPPED
+from tests.pipeline.standin import EXAMPLE, FUZZ, ROOT
 
 
 @pytest.mark.parametrize(
@@ -124,9 +125,10 @@ def test_every_key_and_value_has_its_place() -> None:
     assert document.place(("nowhere", "at", "all")) == Mark(1, 1)
 
 
-def test_the_shipped_file_reads_as_other_readers_read_it() -> None:
-    """The shipped pipeline.yaml uses nothing that readers of YAML understand differently."""
-    content = SHIPPED.read_bytes()
+@pytest.mark.parametrize("path", [EXAMPLE, ROOT / "pipeline.yaml"], ids=["example", "shipped"])
+def test_a_file_reads_as_other_readers_read_it(path: Path) -> None:
+    """A pipeline.yaml uses nothing that readers of YAML understand differently."""
+    content = path.read_bytes()
     assert read(content).data == yaml.safe_load(content)
 
 
