@@ -107,22 +107,25 @@ def _in_files(world: World, name: str, environment: Environment) -> _Theirs:
             continue
         if not lines.whole:
             unread += [f"{one.where} ({one.found})" for one in lines.mistakes if one.name == ""][:1]
-        files.append(source.dotenv)
-        for known, setting in world.spec.settings.items():
-            line = lines.values.get(known)
-            if setting.type == "secret" and line is not None and line.value.strip():
-                values.append((Secret(line.value.strip()), known, f"{source.dotenv}:{line.number}"))
+        theirs = [
+            (Secret(line.value.strip()), known, f"{source.dotenv}:{line.number}")
+            for known, setting in world.spec.settings.items()
+            if setting.type == "secret" and (line := lines.values.get(known)) is not None and line.value.strip()
+        ]
+        values += theirs
+        files += [source.dotenv] if theirs else []  # a file without credentials is nothing to compare with
     return _Theirs(values=tuple(values), files=tuple(files), unread=tuple(unread))
 
 
 def _is_ours(world: World, source: FromDotenv) -> bool:
-    """A file that both environments declare is one mistake, and settings.names_fit_environment tells of it."""
+    """A file that both environments declare is one mistake, and settings.names_fit_environment tells of it. A link to
+    one has a name of its own, so that nobody else tells of it: it is compared."""
     ours = (s.dotenv for s in world.environment.settings_from if isinstance(s, FromDotenv))
     return _normal(world.root, source.dotenv) in {_normal(world.root, own) for own in ours}
 
 
 def _normal(root: Path, file: str) -> Path:
-    return Path(os.path.realpath(root / file))
+    return Path(os.path.normpath(root / file))
 
 
 def _on_record(world: World, name: str) -> _Theirs:

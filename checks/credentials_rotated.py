@@ -60,13 +60,15 @@ class Age:
 
 @dataclass(frozen=True)
 class Ages:
-    """`sandbox`: the credentials are the sandbox's own and open nothing. `known`: settings that are secrets."""
+    """`sandbox`: the credentials are the sandbox's own and open nothing. `known`: settings that are secrets.
+    `recorded`: earlier runs put fingerprints on record here, so that what is new to the record is new."""
 
     environment: str
     sandbox: bool
     now: datetime
     known: tuple[str, ...]
     ages: tuple[Age, ...]
+    recorded: bool
 
 
 @or_finding
@@ -89,6 +91,7 @@ async def gather(world: World, params: Quarter) -> Ages:
         now=world.clock.now(),
         known=tuple(sorted({*known, *secrets})),
         ages=tuple(ages),
+        recorded=bool(seen),
     )
 
 
@@ -138,7 +141,16 @@ def _judge(age: Age, ages: Ages, params: Quarter) -> _Judged:
     days = (ages.now - since) / timedelta(days=1)
     how = "issued" if since == age.issued else "first seen"
     if age.seen is None and age.issued is None:
-        return _Judged(Verdict.PASS, f"{age.name}: seen for the first time today", "", since)
+        said = f"{age.name}: seen for the first time today"
+        if ages.recorded or ages.sandbox:
+            return _Judged(Verdict.PASS, said, "", since)
+        fix = (
+            "Declare the day each was issued: `with: {issued: {NAME: YYYY-MM-DD}}`. Where `.tollgate/` is not kept "
+            "between runs nothing else tells their age."
+        )
+        return _Judged(
+            Verdict.ADVICE, f"{said}, with no earlier run on record: how old it is was not judged", fix, since
+        )
     told = f"{age.name}: {how} on {since:%Y-%m-%d}, {counted(int(days), 'day')} ago"
     limit = counted(int(params.max_age / _DAY_S), "day")
     if days * _DAY_S > params.max_age:
@@ -183,8 +195,9 @@ CHECK = Check(
     why="A credential that leaked unseen works for whoever has it until the day it is replaced.",
     pci=("8.6.3",),
     looks_at="For each credential the day on which its fingerprint was first seen on the record of this environment, "
-    "or the day declared under `issued`, whichever is earlier. A fingerprint is 8 hex digits of a SHA-256; of a value "
-    "that could be guessed from it none is recorded.",
+    "or the day declared under `issued`, whichever is earlier. With neither an earlier run on record nor a day the age "
+    "is not known, and the finding is an advice. A fingerprint is 8 hex digits of a SHA-256; of a value that could be "
+    "guessed from it none is recorded.",
     fix="Make a new credential in the gateway's dashboard, put it into a source of the environment, deploy, then "
     "revoke the old one.",
     see_it_fail="Declare an old day: `with: {issued: {VITE_IKHOKHA_API_SECRET: 2020-01-01}}`, then `./inv validate`.",

@@ -10,9 +10,10 @@ from checks.judging import Unjudged, or_finding, unless_finding
 from pipeline.contracts import Check, World
 from pipeline.names import listed, nearest
 from pipeline.spec import Duration, Frozen, Name
-from pipeline.verdict import Finding, Verdict, failed, passed, skipped
+from pipeline.verdict import Finding, Verdict, failed, inconclusive, passed, skipped
 
 TRIAL = "credentials.accepted_by_gateway"
+_AHEAD = timedelta(days=1)
 
 
 class Trial(Frozen):
@@ -46,6 +47,13 @@ async def gather(world: World, params: Trial) -> Tried:
                 + (f"; did you mean {meant}?" if meant else "."),
             )
         )
+    if world.spec.environments[staging].url == "sandbox":
+        raise Unjudged(
+            failed(
+                f"credentials are to be tried in {staging}, whose gateway is the sandbox: it accepts its own alone",
+                "Under `with: {environment: ...}` name an environment that asks the gateway itself.",
+            )
+        )
     findings = await asyncio.to_thread(lambda: world.past(staging).findings(TRIAL))
     judged = (one for one in findings if one.verdict in (Verdict.PASS, Verdict.FAIL))
     last = next(judged, None)
@@ -68,6 +76,12 @@ def judge(tried: Tried, params: Trial) -> Finding:
         return failed(
             f"the gateway refused the credentials of {staging} on {day} (run {tried.run})",
             f"Mend the credentials of {staging}, then run {command}",
+            **measured,
+        )
+    if tried.at > tried.now + _AHEAD:
+        return inconclusive(
+            f"the record of {staging} has a call on {day}, which is in the future",
+            f"Set the clock of this machine right, then run {command}",
             **measured,
         )
     if tried.now - tried.at > limit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import stat
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import Field, StringConstraints
 from checks.facts.client_code import PREFIXES, SUFFIXES, Sighting, Trap, is_config, prefixes_of, sightings
 from checks.facts.leaks import NAMED_AT_MOST, some
 from checks.facts.source_tree import source_tree
-from checks.judging import counted, or_finding, unless_finding
+from checks.judging import Unjudged, counted, or_finding, unless_finding
 from pipeline.contracts import Check, World
 from pipeline.secrets import Secret
 from pipeline.spec import Frozen
@@ -36,9 +37,11 @@ class ClientCode(Frozen):
 
 @dataclass(frozen=True)
 class Public:
-    """What client code does with public variables. `secrets`: settings that are secret and public by their prefix."""
+    """What client code does with public variables. `server`: how many files pipeline.yaml says are server code.
+    `secrets`: settings that are secret and public by their prefix."""
 
     files: int
+    server: int
     secrets: tuple[str, ...]
     found: tuple[Sighting, ...]
     unread: tuple[str, ...]
@@ -47,14 +50,16 @@ class Public:
 @or_finding
 async def gather(world: World, params: ClientCode) -> Public:
     tree = await source_tree(world)
-    files = [
-        (name, path)
-        for name, path in tree.named()
-        if name.endswith(SUFFIXES)
-        and "node_modules/" not in name
-        and not any(fnmatchcase(name, pattern) for pattern in params.server)
-    ]
-    return await asyncio.to_thread(_read, files, secret_names(world))
+    if not tree.files:
+        raise Unjudged(
+            inconclusive(
+                f"{tree.where} has no file, so no client code was looked at",
+                "See that the folder of pipeline.yaml holds the source, and that git does not ignore all of it.",
+            )
+        )
+    code = [(name, path) for name, path in tree.named() if name.endswith(SUFFIXES) and "node_modules/" not in name]
+    client = [(name, path) for name, path in code if not any(fnmatchcase(name, pattern) for pattern in params.server)]
+    return await asyncio.to_thread(_read, client, len(code) - len(client), secret_names(world))
 
 
 def secret_names(world: World) -> frozenset[str]:
@@ -65,12 +70,16 @@ def secret_names(world: World) -> frozenset[str]:
     return frozenset(declared | {name for name in values if world.settings.text(name) in held})
 
 
-def _read(files: list[tuple[str, str]], secrets: frozenset[str]) -> Public:
+def _read(files: list[tuple[str, str]], server: int, secrets: frozenset[str]) -> Public:
     sources: dict[str, str] = {}
     unread: list[str] = []
     for name, path in files:
         try:
-            if Path(path).stat().st_size > _LARGEST:
+            found = Path(path).stat()
+            if not stat.S_ISREG(found.st_mode):
+                unread.append(f"{name}: not a regular file")
+                continue
+            if found.st_size > _LARGEST:
                 unread.append(f"{name}: larger than {_LARGEST // 2**20} MiB")
                 continue
             sources[name] = Path(path).read_text("utf-8", "replace")
@@ -80,8 +89,8 @@ def _read(files: list[tuple[str, str]], secrets: frozenset[str]) -> Public:
             unread.append(f"{name}: {error.strerror}")
     own = (prefix for name, source in sources.items() if is_config(name) for prefix in prefixes_of(source))
     public = frozenset(name for name in secrets if name.startswith((*PREFIXES, *own)))
-    found = [one for name, source in sources.items() for one in sightings(name, source, public, secrets)]
-    return Public(len(sources), tuple(sorted(public)), tuple(dict.fromkeys(found)), tuple(unread))
+    seen = [one for name, source in sources.items() for one in sightings(name, source, public, secrets)]
+    return Public(len(sources), server, tuple(sorted(public)), tuple(dict.fromkeys(seen)), tuple(unread))
 
 
 @unless_finding
@@ -110,7 +119,10 @@ def judge(public: Public, _params: ClientCode) -> Finding:
             **measured,
         )
     if not public.files:
-        return skipped("the source holds no JavaScript, TypeScript or page that could be client code", **measured)
+        listed = f" beside the {counted(public.server, 'file')} listed as server code" if public.server else ""
+        return skipped(
+            f"the source holds no JavaScript, TypeScript or page that could be client code{listed}", **measured
+        )
     if notes:
         return Finding(
             Verdict.ADVICE,

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from checks.facts.databases import readable
 from checks.facts.leaks import NAMED_AT_MOST, some
 from checks.facts.source_tree import source_tree
+from checks.facts.unpacking import Unreadable
 from checks.judging import Unjudged, counted, or_finding, unless_finding
 from pipeline.contracts import Check, World
 from pipeline.spec import Frozen, Sentence
@@ -97,13 +99,19 @@ def _scan(files: tuple[tuple[str, str], ...], cache: Path, where: str) -> Scan:
         count += 1
         try:
             found += _in_file(scanner, name, path)
+        except Unreadable as error:
+            unread.append(f"{name}: {error}")
         except (OSError, RuntimeError, TimeoutError, ValueError) as error:
             unread.append(f"{name}: {type(error).__name__}")
     return Scan(count, len(rules), tuple(found), tuple(unread), where)
 
 
 def _in_file(scanner: Scanner, name: str, path: str) -> Iterator[Resemblance]:
-    for one in scanner.scan_file(path, timeout=_FILE_LIMIT_S):
+    if not Path(path).is_file():
+        raise Unreadable("not a regular file")
+    with readable(path) as safe:
+        found = scanner.scan_file(safe, timeout=_FILE_LIMIT_S)
+    for one in found:
         if one.visible:
             yield Resemblance(name, int(one.location["line"]), one.rule_id.split(".", 1)[-1], str(one.confidence))
 

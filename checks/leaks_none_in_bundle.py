@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from checks.facts import leaks
+from checks.facts.credentials import held
+from checks.facts.folders import below
 from checks.facts.leaks import Search
 from checks.judging import Unjudged, or_finding, unless_finding
 from pipeline.contracts import Check, When, World
@@ -34,19 +36,13 @@ async def gather(world: World, _params: NoParams) -> Search:
     placed = artifact.is_relative_to(world.root)
     above = world.root if placed else artifact.parent
     return await asyncio.to_thread(
-        leaks.search, _named(artifact, above), leaks.held(world), "the built bundle", placed=placed
+        leaks.search, _named(artifact, above), held(world), "the built bundle", placed=placed
     )
 
 
 def _named(artifact: Path, above: Path) -> Iterator[tuple[str, str]]:
-    """Every file of the bundle, hidden ones too; a link to a folder counts as a file."""
     skipped = len(os.fspath(above)) + 1
-    for folder, folders, files in os.walk(artifact):
-        folders.sort()
-        links = [name for name in folders if os.path.islink(f"{folder}/{name}")]  # noqa: PTH114 - asked very often
-        for name in sorted(files + links):
-            path = f"{folder}/{name}"
-            yield path[skipped:], path
+    return ((path[skipped:], path) for path in below(artifact))
 
 
 @unless_finding
@@ -66,8 +62,9 @@ CHECK = Check(
     pci=("8.6.2",),
     acceptable=False,
     looks_at="Every file of the folder that the build left: scripts, pages, source maps with the sources in them, and "
-    "what is packed as gzip, brotli or zip. It looks for the values of this run's secrets, plain, in every usual "
-    "encoding, split over string literals, and cut to 12 characters.",
+    "what is packed as gzip, bzip2, xz, brotli or zip; an archive of another kind is not taken for clean. It looks for "
+    "the values of this run's secrets, plain, in every usual encoding, split over string literals, and cut to 12 "
+    "characters.",
     fix="Read the secret on the server only, take the reference out of the client code and build again. If such a "
     "bundle was ever served, make a new credential at the gateway.",
     see_it_fail="Write `console.log(import.meta.env.VITE_IKHOKHA_API_SECRET)` into client code and build it, then run "

@@ -6,8 +6,9 @@ import asyncio
 import os
 from dataclasses import dataclass
 
-from checks.facts import checkouts as git
 from checks.facts import history, leaks
+from checks.facts import repository as git
+from checks.facts.credentials import held
 from checks.facts.leaks import Search
 from checks.facts.sieve import Sieve
 from checks.facts.source_tree import source_tree
@@ -47,7 +48,7 @@ async def gather(world: World, params: Patience) -> Histories:
                 "Deploy from a full clone: `git clone`, not a copy of the files.",
             )
         )
-    secrets = leaks.held(world)
+    secrets = held(world)
     sieve = await asyncio.to_thread(Sieve, secrets)
     found = []
     try:
@@ -68,6 +69,7 @@ async def gather(world: World, params: Patience) -> Histories:
         "the git history",
         noun="objects",
     )
+    search = leaks.with_names_hidden(search, secrets)
     return Histories(search, tuple(why for one in found for why in one.incomplete))
 
 

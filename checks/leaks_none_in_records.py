@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from checks.facts import leaks
+from checks.facts.credentials import held
+from checks.facts.folders import unlisted
 from checks.facts.leaks import Search
 from checks.judging import Unjudged, or_finding, unless_finding
 from pipeline.contracts import Check, World
@@ -24,30 +26,28 @@ _HOLDS_SECRETS = frozenset({"settings.env", "tls", "gateway", "target"})
 @or_finding
 async def gather(world: World, _params: NoParams) -> Search:
     state = world.root / _STATE
-    files = list(_records(state)) if state.exists() else []
+    no_record = _NO_RECORD - world.spec.environments.keys()
+    files = await asyncio.to_thread(lambda: list(_records(state, no_record)) if state.exists() else [])
     if not files:
         raise Unjudged(skipped(f"{_STATE} holds no journal and no report yet", files=0))
-    return await asyncio.to_thread(leaks.search, files, leaks.held(world), "the record of earlier runs")
+    return await asyncio.to_thread(leaks.search, files, held(world), "the record of earlier runs")
 
 
-def _records(state: Path) -> Iterator[tuple[str, str]]:
-    """Every file of every environment, but for what holds secrets on purpose. Raises OSError for a folder that cannot
-    be read: what cannot be listed cannot be searched."""
+def _records(state: Path, no_record: Collection[str]) -> Iterator[tuple[str, str]]:
+    """(printed name, path) of every file of every environment, but for what holds secrets on purpose. Links are
+    followed: reports are kept on another disk. Raises Unjudged for a folder that cannot be listed."""
     skipped_characters = len(os.fspath(state.parent)) + 1
-    for folder, folders, files in os.walk(state, onerror=_unreadable):
+    seen = {os.path.realpath(state)}
+    for folder, folders, files in os.walk(state, onerror=unlisted, followlinks=True):
         depth = len(Path(folder).relative_to(state).parts)
-        if depth == 0:
-            folders[:] = sorted(set(folders) - _NO_RECORD)
-        if depth == 1:
-            folders[:] = sorted(set(folders) - _HOLDS_SECRETS)
+        left_out = (no_record, _HOLDS_SECRETS)[depth] if depth < 2 else ()
+        inside = {os.path.realpath(f"{folder}/{name}"): name for name in sorted(folders) if name not in left_out}
+        folders[:] = [name for path, name in inside.items() if path not in seen]
+        seen |= inside.keys()
         for name in sorted(files):
             if not (depth == 1 and name in _HOLDS_SECRETS):
                 path = f"{folder}/{name}"
-                yield path[skipped_characters:], path
-
-
-def _unreadable(error: OSError) -> None:
-    raise error
+                yield path[skipped_characters:], os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114
 
 
 @unless_finding
@@ -70,7 +70,8 @@ CHECK = Check(
     pci=("8.6.2",),
     acceptable=False,
     looks_at="The journal, the reports and every other file below `.tollgate/`, for all environments, except for the "
-    "settings, keys and release areas that hold secrets on purpose. It is skipped while there is no record.",
+    "settings, keys and release areas that hold secrets on purpose; links are followed. It is skipped while there is "
+    "no record.",
     fix="Make a new credential at the gateway and move the file out of `.tollgate/`.",
     see_it_fail="Write the value of a secret into a file in `.tollgate/sandbox/reports/`, then run `./inv validate`.",
 )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from asyncio.subprocess import DEVNULL, PIPE
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from checks.facts import repository
 from checks.judging import Unjudged, counted, or_finding, unless_finding
 from pipeline.contracts import Check, World
 from pipeline.spec import FromDotenv, NoParams
@@ -83,52 +82,19 @@ def _leads_to(path: Path) -> Path:
 async def _known_to_git(path: Path) -> Git:
     """What git makes of a path, which need not exist. Raises Unjudged where git cannot read the repository."""
     above = Path(os.path.abspath(path)).parents  # noqa: PTH100 - a link's own place counts, not where it leads
-    if not any((folder / ".git").exists() for folder in above):
+    if not repository.inside_checkout(above[0]):
         return "no repository"
     folder = next(folder for folder in above if folder.is_dir())
     relative = os.path.relpath(path, folder)
-    tracked = await _git(folder, "ls-files", "-z", "--", f":(literal){relative}", known=(0,))
-    if tracked.out:
-        return "tracked"
-    ignored = await _git(folder, "check-ignore", "-q", "--", relative, known=(0, 1))
+    try:
+        if await repository.output(folder, "ls-files", "-z", "--", f":(literal){relative}", limit_s=_GIT_LIMIT_S):
+            return "tracked"
+        ignored = await repository.told(folder, "check-ignore", "-q", "--", relative, limit_s=_GIT_LIMIT_S)
+    except repository.GitFailed as error:
+        raise Unjudged(_git_is_silent(folder, str(error))) from None
+    if ignored.code not in (0, 1):
+        raise Unjudged(_git_is_silent(folder, ignored.why()))
     return "ignored" if ignored.code == 0 else "not ignored"
-
-
-@dataclass(frozen=True)
-class _Told:
-    code: int
-    out: bytes
-
-
-async def _git(folder: Path, *argv: str, known: tuple[int, ...]) -> _Told:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "git",
-            "-c",
-            "core.fsmonitor=false",
-            *argv,
-            cwd=folder,
-            env=environment,
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=PIPE,
-        )
-    except OSError as error:
-        raise Unjudged(_git_is_silent(folder, error.strerror or type(error).__name__)) from None
-    try:
-        async with asyncio.timeout(_GIT_LIMIT_S):
-            out, err = await process.communicate()
-    except TimeoutError:
-        raise Unjudged(_git_is_silent(folder, f"no end within {_GIT_LIMIT_S:g} s")) from None
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode not in known:
-        raise Unjudged(_git_is_silent(folder, err.decode("utf-8", "replace").strip()[:300]))
-    return _Told(process.returncode or 0, out)
 
 
 def _git_is_silent(folder: Path, why: str) -> Finding:

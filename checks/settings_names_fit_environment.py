@@ -10,7 +10,7 @@ from posixpath import normpath
 from urllib.parse import urlsplit
 
 from checks.facts.environments import PRODUCTION as PRODUCTION
-from checks.facts.environments import is_production, words
+from checks.facts.environments import is_production, shown, words
 from pipeline.contracts import Check, World
 from pipeline.secrets import Secret
 from pipeline.spec import Environment, FromCommand, FromDotenv, Frozen
@@ -57,7 +57,7 @@ async def gather(world: World, params: Names) -> Fit:
     setting = world.settings.values.get(params.setting)
     return Fit(
         environment=world.environment_name,
-        places={name: Place(e.url, e.target.path) for name, e in world.spec.environments.items()},
+        places={name: Place(e.url, normpath(e.target.path)) for name, e in world.spec.environments.items()},
         mode=None if setting is None or isinstance(setting.value, Secret) else setting.value,
         modes_allowed=world.environment.allowed.get(params.setting, (world.environment_name,)),
         files={name: _dotenv_files(e) for name, e in world.spec.environments.items()},
@@ -87,11 +87,12 @@ Mistake = tuple[str, str]
 
 
 def _mode(fit: Fit, params: Names) -> list[Mistake]:
-    if fit.mode in fit.modes_allowed:
+    modes = [mode for mode in fit.modes_allowed if not (is_production(fit.environment) and words(mode) & DEVELOPMENT)]
+    if fit.mode in modes:
         return []
-    allowed = " or ".join(fit.modes_allowed)
-    found = "is not set" if fit.mode is None else f"is {fit.mode!r}"
-    return [(f"{params.setting} {found}, allowed {allowed}", f"set {params.setting}={fit.modes_allowed[0]}")]
+    modes = modes or [fit.environment]
+    found = "is not set" if fit.mode is None else f"is {shown(fit.mode)}"
+    return [(f"{params.setting} {found}, allowed {' or '.join(modes)}", f"set {params.setting}={modes[0]}")]
 
 
 def _files(fit: Fit) -> list[Mistake]:
@@ -101,8 +102,14 @@ def _files(fit: Fit) -> list[Mistake]:
             f"Under environments.{fit.environment}.settings_from name a file of {fit.environment} itself.",
         )
         for file in fit.files[fit.environment]
-        for word in sorted(words(_meaningful(file)) & _foreign(fit))[:1]
+        for word in sorted((words(_meaningful(file)) & _foreign(fit)) - _of_this_machine(file, fit))[:1]
     ]
+
+
+def _of_this_machine(file: str, fit: Fit) -> set[str]:
+    """`.env.production.local` is production's, as Vite names the file that git does not take."""
+    own = words(PurePath(file).name) & (PRODUCTION | words(fit.environment))
+    return {"local"} if own else set()
 
 
 def _commands(fit: Fit) -> list[Mistake]:
@@ -135,7 +142,11 @@ def _shared(fit: Fit) -> list[Mistake]:
     others = [(name, place) for name, place in sorted(fit.places.items()) if name != fit.environment]
     fix = "Give every environment in pipeline.yaml a url and a target of its own."
     return [
-        *((f"environment {name} has the same url {here.url}", fix) for name, p in others if p.url == here.url),
+        *(
+            (f"environment {name} has the same url {here.url}", fix)
+            for name, p in others
+            if p.url.lower() == here.url.lower()
+        ),
         *((f"environment {name} has the same target {p.target}", fix) for name, p in others if p.target == here.target),
         *(
             (
@@ -168,11 +179,11 @@ def _chosen(host: str) -> str:
 
 
 def _private(host: str) -> bool:
+    host = host.rstrip(".")
     try:
-        address = ip_address(host)
+        return not ip_address(host).is_global
     except ValueError:
         return host == "localhost" or host.endswith((".localhost", ".local", ".internal", ".test", ".invalid"))
-    return address.is_private or address.is_loopback or address.is_link_local
 
 
 CHECK = Check(

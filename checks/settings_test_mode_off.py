@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from checks.facts.environments import is_production
+from checks.facts.environments import is_production, shown
 from pipeline.contracts import Check, World
 from pipeline.secrets import Secret
 from pipeline.spec import Frozen
@@ -46,9 +46,8 @@ async def gather(world: World, params: TestMode) -> Mode:
 
 def judge(mode: Mode, params: TestMode) -> Finding:
     fix = f"set {params.setting}=false"
-    found = (
-        f"{params.setting} is {mode.value!r} ({mode.source})" if mode.value is not None else f"{params.setting} unset"
-    )
+    found = f"{params.setting} unset" if mode.value is None else f"{params.setting} is {shown(mode.value)}"
+    found += f" ({mode.source})" if mode.value is not None else ""
     if mode.value == "false":
         return passed(f"{params.setting} is false ({mode.source})")
     if mode.value == "true" and mode.test_allowed:

@@ -119,8 +119,9 @@ def _encodings(value: str) -> Iterator[tuple[str, str]]:
     for text in (escaped, json.dumps(value, ensure_ascii=False)[1:-1]):
         yield "json", text
         yield "json", text.replace("/", "\\/")
-        yield "json", text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-        yield "json", text.replace("<", "\\u003C").replace(">", "\\u003E").replace("&", "\\u0026")
+        for characters in ("<", "<>", "<>&"):
+            yield "json", text.translate(_escapes(characters, "\\u{:04x}"))
+            yield "json", text.translate(_escapes(characters, "\\u{:04X}"))
         yield "json", text.translate(_escapes("<>&'+`", "\\u{:04X}"))
     for form in () if plain else ("\\x{:02x}", "\\x{:02X}", "\\u{:04x}", "\\u{:04X}"):
         yield "js", value.translate(_escapes(_PUNCTUATION, form))

@@ -59,7 +59,7 @@ async def resolve(
             values[name] = value
         elif setting.required:
             mistakes.append(_missing(name, setting, environment, sources))
-    mistakes += _open_secrets(spec.settings)
+    mistakes += _open_secrets(spec.settings, values)
     mistakes += _slips(spec.settings, values, sources)
     secrets = [value.value.reveal() for value in values.values() if isinstance(value.value, Secret)]
     for name, value in values.items():
@@ -133,7 +133,7 @@ async def _command(source: FromCommand, run: Run | None) -> _Read:
 
 
 def _find(name: str, setting: Setting, sources: Sequence[_Read]) -> SettingValue | None:
-    secret = setting.type == "secret" or _says_secret(name, setting)
+    named = setting.type == "secret" or _says_secret(name, setting)
     empty: list[str] = []
     found: list[tuple[str, str]] = []
     for source in sources:
@@ -141,16 +141,17 @@ def _find(name: str, setting: Setting, sources: Sequence[_Read]) -> SettingValue
             continue
         text, where = source.values[name]
         if text.strip():
-            found.append((text.strip() if secret else text, where))
+            found.append((text.strip() if named else text, where))
         elif not found:
             empty.append(where)
     if found:
         text, where = found[0]
         over = tuple(place for other, place in found[1:] if other != text)
+        secret = named or _holds_password(text)
         return SettingValue(name, Secret(text) if secret else text, _told_of(where, empty, over), over)
     if setting.default is not None:
         default = as_text(setting.default)
-        return SettingValue(name, Secret(default) if secret else default, _told_of("default", empty))
+        return SettingValue(name, Secret(default) if named else default, _told_of("default", empty))
     return None
 
 
@@ -171,17 +172,37 @@ _KEY_BAD = "API key invalid or missing"
 """The words of the troubleshooting guide; operators search for them."""
 
 
-_SECRETIVE = ("_SECRET", "_PASSWORD", "_PRIVATE_KEY", "_ACCESS_TOKEN", "_AUTH_TOKEN", "_SIGNING_KEY")
-"""Ends of names that say the value is a secret. Not `_KEY` alone: a browser's map key is public."""
+_SECRETIVE = (
+    *("_SECRET", "_SECRET_KEY", "_SECRET_ACCESS_KEY", "_PRIVATE_KEY", "_SIGNING_KEY", "_ENCRYPTION_KEY"),
+    *("_PASSWORD", "_PASSWD", "_PASSPHRASE", "_ACCESS_TOKEN", "_AUTH_TOKEN", "_API_TOKEN", "_BEARER_TOKEN"),
+)
+"""Ends of names that say the value is a secret. Not `_KEY` or `_TOKEN` alone: a browser's map key is public."""
+_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#]*:[^\s/?#]+@")
 
 
 def _says_secret(name: str, setting: Setting) -> bool:
-    return setting.type == "text" and name.upper().endswith(_SECRETIVE)
+    return setting.type == "text" and f"_{name.upper()}".endswith(_SECRETIVE)
 
 
-def _open_secrets(settings: Mapping[str, Setting]) -> list[SettingMistake]:
-    """Settings whose name says secret and whose type does not: their values would be shown and kept in the open."""
-    return [
+def _holds_password(text: str) -> bool:
+    """Whether it is an address with a password in it, as of a database."""
+    return _PASSWORD.match(text.strip()) is not None
+
+
+def _open_secrets(settings: Mapping[str, Setting], values: Mapping[str, SettingValue]) -> list[SettingMistake]:
+    """Settings whose name or value says secret and whose type does not: they would be shown and kept in the open."""
+    passwords = [
+        SettingMistake(
+            name=name,
+            where=value.source,
+            found="an address with a password in it, which is not shown",
+            allowed="type: secret, for an address with a password",
+            remedy=f"declare {name} with `type: secret`: then it is redacted everywhere and searched for in the build",
+        )
+        for name, value in values.items()
+        if settings[name].type == "text" and not _says_secret(name, settings[name]) and isinstance(value.value, Secret)
+    ]
+    return passwords + [
         SettingMistake(
             name=name,
             where="settings of pipeline.yaml",
@@ -267,7 +288,8 @@ def _judged(
 def _shown(name: str, setting: Setting, text: str, secrets: Sequence[str]) -> str:
     """A value for a mistake's text. Not shown: secrets, and what may be one that was put under another name."""
     length = f"{len(text)} characters, which are not shown"
-    if setting.type == "secret" or _says_secret(name, setting) or any(_share(text, secret) for secret in secrets):
+    told = setting.type == "secret" or _says_secret(name, setting) or _holds_password(text)
+    if told or any(_share(text, secret) for secret in secrets):
         return length
     if setting.type == "url":
         return f"'{shown(text)}'" if _is_harmless_address(text) else f"an address of {length}"

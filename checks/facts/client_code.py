@@ -20,8 +20,10 @@ _CONFIG = re.compile(r"(?:^|/)(?:[\w-]+\.)?(?:vite|vitest|astro|nuxt|svelte)\.co
 _STRING = r""""(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|`(?:[^`\\]|\\[\s\S])*`"""
 _REGEX = r"[(,=:\[!&|?{};]\s*/(?![*/])(?:[^\\/\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/"
 _COMMENT = r"(?<!:)//[^\n]*|/\*[\s\S]*?\*/"
-_SCRIPT = re.compile(rf"(?P<kept>{_STRING}|{_REGEX})|{_COMMENT}")
-_PAGE = re.compile(rf"(?P<kept>{_STRING}|{_REGEX})|{_COMMENT}|<!--[\s\S]*?-->")
+_UNCLOSED = r"(?P<unclosed>(?:/\*|<!--)[\s\S]*)"
+"""A comment that does not end, or what was taken for one: the rest counts as code, and is read once only."""
+_SCRIPT = re.compile(rf"(?P<kept>{_STRING}|{_REGEX})|{_COMMENT}|{_UNCLOSED.replace('|<!--', '')}")
+_PAGE = re.compile(rf"(?P<kept>{_STRING}|{_REGEX})|{_COMMENT}|<!--[\s\S]*?-->|{_UNCLOSED}")
 
 _ENV = r"(?:import\s*\.\s*meta\s*\.\s*env|process\s*\.\s*env)"
 _META = r"import\s*\.\s*meta\s*\.\s*env\b"
@@ -76,7 +78,7 @@ def without_comments(source: str, *, markup: bool = False) -> str:
     """The source with blanks in place of comments; every line keeps its number. Total."""
 
     def blank(match: re.Match[str]) -> str:
-        return match[0] if match["kept"] is not None else re.sub(r"[^\n]", " ", match[0])
+        return match[0] if match["kept"] or match["unclosed"] else re.sub(r"[^\n]", " ", match[0])
 
     return (_PAGE if markup else _SCRIPT).sub(blank, source)
 

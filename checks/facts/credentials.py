@@ -52,14 +52,14 @@ def none_held(world: World, what: str) -> Finding:
 # ---- the lists of exposed ones ------------------------------------------------------------------------------
 
 
-async def burnt(world: World) -> Set[str]:
+async def burnt(world: World, shipped: Path = SHIPPED) -> Set[str]:
     """The hashes of every credential known to be exposed. Raises Unjudged where a list cannot be read."""
-    return await world.facts.once("credentials.burnt", lambda: asyncio.to_thread(_burnt, world.root))
+    return await world.facts.once("credentials.burnt", lambda: asyncio.to_thread(_burnt, world.root, shipped))
 
 
-def _burnt(root: Path) -> Set[str]:
+def _burnt(root: Path, shipped: Path) -> Set[str]:
     known: set[str] = set()
-    for path, shown, needed in ((SHIPPED, f"checks/{exposed.FILE}", True), (root / exposed.FILE, exposed.FILE, False)):
+    for path, shown, needed in ((shipped, f"checks/{exposed.FILE}", True), (root / exposed.FILE, exposed.FILE, False)):
         try:
             listed = exposed.parse(path.read_text("utf-8"))
         except FileNotFoundError:
@@ -72,6 +72,8 @@ def _burnt(root: Path) -> Set[str]:
         if listed.broken:
             line = listed.broken[0]
             raise Unjudged(_unreadable(shown, line, "neither a hash of 64 hex digits nor a comment")) from None
+        if needed and not listed.hashes:
+            raise Unjudged(_unreadable(shown, 1, "the list is empty")) from None
         known |= listed.hashes
     return frozenset(known)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-PRODUCTION = frozenset({"production", "prod", "live"})
+PRODUCTION = frozenset({"production", "prod", "prd", "live"})
+_WORD = re.compile(r"[A-Za-z_-]{1,16}|[01]")
 _NOT_YET = frozenset({"pre", "non", "not"})
 
 
@@ -14,6 +15,11 @@ def words(name: str) -> frozenset[str]:
 
 
 def is_production(environment: str) -> bool:
-    """Whether real customers pay there, by its name: `production`, `prod-eu`, `live`; not `pre-production`."""
-    said = words(environment)
+    """Whether real customers pay there, by its name: `production`, `prod-eu`, `live2`; not `pre-production`."""
+    said = {word.rstrip("0123456789") for word in words(environment)}
     return bool(said & PRODUCTION) and not said & _NOT_YET
+
+
+def shown(value: str) -> str:
+    """A value for a finding. What is no short word is not shown: a secret may stand under the wrong name."""
+    return repr(value) if _WORD.fullmatch(value.strip()) or not value.strip() else f"{len(value)} characters, not shown"

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from checks.facts import checkouts as git
 from checks.facts import leaks
+from checks.facts import repository as git
 from checks.facts.leaks import Leak
 from checks.facts.object_stream import Seen, Stream
 from checks.facts.sieve import Sieve
@@ -20,6 +20,8 @@ from checks.facts.unpacking import LARGEST, Unreadable
 PIECE = 2 * 1024 * 1024
 _SHORT = 10
 """Characters of an object's name that are printed."""
+_PLACE_LIMIT_S = 5.0
+"""A leak without its commit is told sooner than one that is looked for until time is up."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,12 @@ async def search(checkout: str, label: str, sieve: Sieve) -> History:
 async def _stream(checkout: str, sieve: Sieve) -> Seen:
     stream = Stream(sieve)
     words = ("cat-file", "--batch-all-objects", "--unordered", "--buffer", "--batch")
-    async with git.running(checkout, *words) as process:
-        assert process.stdout and process.stderr  # noqa: S101 - both are pipes
-        async for piece in _pieces(process.stdout):
+    async with git.running(checkout, *words) as asked:
+        async for piece in _pieces(asked.stdout):
             await asyncio.to_thread(stream.feed, piece)
-        said = await process.stderr.read()
-        if await process.wait() != 0:
-            raise git.GitFailed(said.decode("utf-8", "replace").strip() or "git cat-file ended badly")
+        code, said = await asked.end()
+        if code != 0:
+            raise git.GitFailed(said or "git cat-file ended badly")
     return stream.end()
 
 
@@ -89,13 +90,11 @@ async def _missing(checkout: str, label: str) -> tuple[str, ...]:
 async def _told(checkout: str, label: str, seen: Seen) -> list[Leak]:
     """Each hit with the commit, path and line it stands in; of very many only the first are looked up."""
     objects = list(dict.fromkeys(hit.object for hit in seen.hits))
-    places: dict[str, str] = {}
+    named = objects[: leaks.NAMED_AT_MOST]
     contents: dict[str, bytes] = {}
-    named = [one.name for one in objects[: leaks.NAMED_AT_MOST]]
-    async for name, content in _contents(checkout, [one.name for one in objects[: leaks.NAMED_AT_MOST]]):
+    async for name, content in _contents(checkout, [one.name for one in named]):
         contents[name] = content or b""
-    for one in objects[: len(named)]:
-        places[one.name] = await _place(checkout, one.name, one.kind)
+    places = {one.name: await _place(checkout, one.name, one.kind) for one in named}
     return list(
         dict.fromkeys(
             Leak(
@@ -110,7 +109,15 @@ async def _told(checkout: str, label: str, seen: Seen) -> list[Leak]:
 
 
 async def _place(checkout: str, name: str, kind: str) -> str:
-    """`COMMIT:PATH` as `git show` takes it, or what else the object is."""
+    """`COMMIT:PATH` as `git show` takes it, or what else the object is; its name alone where looking takes too long."""
+    try:
+        async with asyncio.timeout(_PLACE_LIMIT_S):
+            return await _looked_up(checkout, name, kind)
+    except (TimeoutError, git.GitFailed):
+        return f"{kind} {name[:_SHORT]}"
+
+
+async def _looked_up(checkout: str, name: str, kind: str) -> str:
     if kind == "blob":
         log = await git.output(
             checkout, "log", "--all", "--reflog", "-m", "--raw", "--no-abbrev", "--no-renames", "-z",
@@ -132,7 +139,7 @@ async def _in_packed(
 ) -> tuple[tuple[Leak, ...], tuple[str, ...]]:
     """What stands in packed blobs. Brotli is known by the name of its file alone."""
     names = dict.fromkeys(blobs, "")
-    for line in (await git.output(checkout, "rev-list", "--all", "--reflog", "--objects")).splitlines():
+    for line in (await git.output(checkout, "rev-list", "--all", "--reflog", "--objects")).split(b"\n"):
         name, _, path = os.fsdecode(line).partition(" ")
         if path.endswith(".br") or name in names:
             names[name] = path
@@ -162,24 +169,24 @@ async def _contents(checkout: str, names: Iterable[str]) -> AsyncIterator[tuple[
     wanted = list(names)
     if not wanted:
         return
-    async with git.running(checkout, "cat-file", "--batch", stdin=PIPE) as process:
-        assert process.stdin and process.stdout  # noqa: S101 - both are pipes
+    async with git.running(checkout, "cat-file", "--batch", stdin=PIPE) as asked:
+        stdin, stdout = asked.process.stdin, asked.stdout
+        assert stdin  # noqa: S101 - it is a pipe
         for name in wanted:
-            process.stdin.write(f"{name}\n".encode())
-            await process.stdin.drain()
-            header = (await process.stdout.readline()).split()
+            stdin.write(f"{name}\n".encode())
+            await stdin.drain()
+            header = (await stdout.readline()).split()
             if len(header) != 3:
                 raise git.GitFailed(f"object {name} cannot be read")
             left = int(header[2])
             keep = left <= LARGEST
             pieces: list[bytes] = []
             while left:
-                piece = await process.stdout.read(min(left, PIECE))
+                piece = await stdout.read(min(left, PIECE))
                 if not piece:
                     raise git.GitFailed(f"object {name} broke off")
                 left -= len(piece)
                 if keep:
                     pieces.append(piece)
-            await process.stdout.readexactly(1)
+            await stdout.readexactly(1)
             yield name, b"".join(pieces) if keep else None
-        process.stdin.close()

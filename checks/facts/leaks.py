@@ -10,13 +10,13 @@ import os
 import stat
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from checks.facts.databases import opened
 from checks.facts.sieve import Sieve
 from checks.facts.unpacking import DEEPEST, LARGEST, Unreadable, members, packed
-from pipeline.contracts import World
-from pipeline.secrets import SHORTEST, Hit, Secret
+from pipeline.secrets import SHORTEST, Hit, Redactor, Secret
 from pipeline.verdict import Finding, Place, Verdict, failed, inconclusive, passed
 
 CHUNK = 1024 * 1024
@@ -56,12 +56,6 @@ class Search:
     noun: str = "files"
 
 
-def held(world: World) -> Mapping[str, Secret]:
-    """The secrets of the run's settings by the names of their settings; empty ones are settings.valid's business."""
-    values = world.settings.values.items()
-    return {name: v.value for name, v in values if isinstance(v.value, Secret) and v.value.reveal()}
-
-
 def search(
     files: Iterable[tuple[str, str | Path]], secrets: Mapping[str, Secret], where: str, *, placed: bool = False
 ) -> Search:
@@ -79,7 +73,21 @@ def search(
             unread.append(f"{name}: {error.strerror if isinstance(error, OSError) else error}")
         names.append(name)
     leaks += _in_names(names, sieve)
-    return Search(len(names), tuple(dict.fromkeys(leaks)), tuple(unread), sieve.too_short, len(secrets), where, placed)
+    found = Search(len(names), tuple(dict.fromkeys(leaks)), tuple(unread), sieve.too_short, len(secrets), where, placed)
+    return with_names_hidden(found, secrets)
+
+
+def with_names_hidden(found: Search, secrets: Mapping[str, Secret]) -> Search:
+    """The same without the values that stand in the names of files and members themselves."""
+    if not found.leaks and not found.unread:
+        return found
+    text = Redactor(secrets).text
+    names = {leak.file: text(leak.file) for leak in found.leaks}
+    return replace(
+        found,
+        leaks=tuple(dict.fromkeys(replace(leak, file=names[leak.file]) for leak in found.leaks)),
+        unread=tuple(map(text, found.unread)),
+    )
 
 
 def _in_names(names: Sequence[str], sieve: Sieve) -> Iterator[Leak]:
@@ -100,7 +108,7 @@ def _in_file(name: str, path: str, sieve: Sieve) -> Iterator[Leak]:
         return
     if not stat.S_ISREG(found.st_mode):
         raise Unreadable("not a regular file")
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    file = opened(path)
     try:
         hits: list[Hit] = []
         head, at, kept = b"", 0, b""
@@ -110,8 +118,6 @@ def _in_file(name: str, path: str, sieve: Sieve) -> Iterator[Leak]:
             window = kept + chunk if kept else chunk
             hits += (Hit(hit.name, hit.encoding, at - len(kept) + hit.offset) for hit in sieve.found(window))
             at += len(chunk)
-            if len(chunk) < asked:
-                break
             kept = window[-OVERLAP:]
         if hits:
             yield from _told(name, file, hits, sieve)
@@ -173,15 +179,21 @@ def in_bytes(name: str, data: bytes, sieve: Sieve) -> Iterator[Leak]:
             yield Leak(hit.name, name, 1 + data.count(b"\n", 0, begin + hit.offset), hit.encoding)
 
 
-def in_members(name: str, data: bytes, sieve: Sieve, depth: int = 1) -> Iterator[Leak]:
-    """What the members of packed data hold, and their members. Raises Unreadable."""
-    for member, content in members(name, data):
+def in_members(name: str, data: bytes, sieve: Sieve, limit: int = LARGEST) -> Iterator[Leak]:
+    """What the members of packed data hold, and their members, `limit` bytes of them. Raises Unreadable."""
+    yield from _in_members(name, data, sieve, [limit], 1)
+
+
+def _in_members(name: str, data: bytes, sieve: Sieve, left: list[int], depth: int) -> Iterator[Leak]:
+    """`left`: the bytes that all of it together may still unpack to."""
+    for member, content in members(name, data, max(left[0], 0)):
+        left[0] -= len(content)
         inner = f"{name}!{member}"
         yield from in_bytes(inner, content, sieve)
         if packed(member, content[:16]):
             if depth == DEEPEST:
                 raise Unreadable(f"{member} is packed more than {DEEPEST} times over")
-            yield from in_members(inner, content, sieve, depth + 1)
+            yield from _in_members(inner, content, sieve, left, depth + 1)
 
 
 NAMED_AT_MOST = 20

@@ -9,8 +9,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
-from checks.facts.checkouts import GitFailed
 from checks.facts.leaks import OVERLAP
+from checks.facts.repository import GitFailed
 from checks.facts.sieve import Sieve
 from checks.facts.unpacking import packed
 

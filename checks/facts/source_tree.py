@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from checks.facts import checkouts as git
+from checks.facts import repository as git
+from checks.facts.folders import below
 from checks.judging import Unjudged
 from pipeline.contracts import World
 from pipeline.spec import FromDotenv
@@ -32,23 +33,51 @@ class SourceTree:
 
 
 async def source_tree(world: World) -> SourceTree:
-    """Gathered once per run. Raises Unjudged when git cannot list the files."""
+    """Gathered once per run. Raises Unjudged when the files cannot be listed."""
     return await world.facts.once(("source tree", world.root), lambda: _gather(world))
 
 
 async def _gather(world: World) -> SourceTree:
     root = os.fspath(world.root)
     if not git.inside_checkout(world.root):
-        sources = {world.root / s.dotenv for s in world.environment.settings_from if isinstance(s, FromDotenv)}
-        built = world.root / world.spec.release.produces
-        files = [path for path in _walk(world.root) if path not in sources and built not in path.parents]
+        sources = {_path(root, s.dotenv) for s in world.environment.settings_from if isinstance(s, FromDotenv)}
+        built = _path(root, world.spec.release.produces) + "/"
+        files = [one for one in below(root, left_out=_NOT_SOURCE) if one not in sources and not one.startswith(built)]
         where = "the source tree (no git checkout: every file but the dotenv sources and what the build makes)"
-        return SourceTree(root, tuple(str(path.relative_to(world.root)) for path in files), where)
+        return SourceTree(root, tuple(one.removeprefix(f"{root}/") for one in files), where)
     try:
-        kept = await git.kept(root)
+        kept, checkouts = await _kept(root)
     except git.GitFailed as error:
         raise Unjudged(_no_list(world.root, str(error))) from error
-    return SourceTree(root, kept.files, "the source tree (git)", kept.checkouts)
+    return SourceTree(root, kept, "the source tree (git)", checkouts)
+
+
+async def _kept(folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Every file git tracks or would add, as paths below `folder`, and each checkout they lie in (submodules and
+    nested ones too). Raises git.GitFailed."""
+    listed = os.fsdecode(await git.output(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard"))
+    files: list[str] = []
+    checkouts = [folder]
+    for name in dict.fromkeys(listed.split("\0")):
+        path = f"{folder}/{name}"
+        if not name:
+            continue
+        if not (name.endswith("/") or _is_folder(path)):
+            files.append(name)
+        elif Path(path, ".git").exists():
+            inner, theirs = await _kept(path.rstrip("/"))
+            files += [f"{name.rstrip('/')}/{file}" for file in inner]
+            checkouts += theirs
+    return tuple(files), tuple(checkouts)
+
+
+def _path(root: str, name: str) -> str:
+    return os.path.normpath(f"{root}/{name}")
+
+
+def _is_folder(path: str) -> bool:
+    """Submodules are listed as one name, and so is what lies where git only knows a folder."""
+    return os.path.isdir(path) and not os.path.islink(path)  # noqa: PTH112, PTH114 - asked for each file of a tree
 
 
 def _no_list(folder: Path, why: str) -> Finding:
@@ -56,10 +85,3 @@ def _no_list(folder: Path, why: str) -> Finding:
         f"git could not list the files of {folder}: {why}",
         "Make `git ls-files` work there (git installed; the folder yours, or a `safe.directory`), then run again.",
     )
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(set(folders) - _NOT_SOURCE)
-        links = [name for name in folders if (Path(folder) / name).is_symlink()]
-        yield from (Path(folder) / name for name in sorted(files + links))

@@ -46,7 +46,9 @@ async def with_head(root: Path, branches: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(out.split())
     found = []
     for branch in branches:
-        code, _, err = await repository.answer(root, "merge-base", "--is-ancestor", "HEAD", branch)
+        code, _, err = await repository.answer(
+            root, "merge-base", "--is-ancestor", "HEAD", await _full_name(root, branch)
+        )
         if code == 0:
             found.append(branch)
         elif code != 1:
@@ -54,3 +56,13 @@ async def with_head(root: Path, branches: tuple[str, ...]) -> tuple[str, ...]:
                 repository.unanswered(root, ("merge-base", "HEAD", branch), err.strip() or f"exit code {code}")
             )
     return tuple(found)
+
+
+async def _full_name(root: Path, branch: str) -> str:
+    """The branch here or of a remote, as git names it in full: by the short name git would take a tag first."""
+    if branch.startswith("refs/"):
+        return branch
+    remote = f"refs/remotes/{branch}"
+    there = (await repository.answer(root, "show-ref", "--verify", "--quiet", remote))[0] == 0
+    here = (await repository.answer(root, "show-ref", "--verify", "--quiet", f"refs/heads/{branch}"))[0] == 0
+    return remote if there and not here else f"refs/heads/{branch}"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from checks import credentials_accepted_by_gateway, credentials_not_placeholders, credentials_tried_in_staging
 from checks.facts.credentials import SHIPPED, Strength, burnt, problems
+from checks.judging import Unjudged
 from gateways.ikhokha import IKhokha
 from pipeline import exposed
 from pipeline.clock import SystemClock
@@ -177,6 +178,14 @@ async def test_a_spec_without_secrets_judges_no_credential(tmp_path: Path) -> No
     assert (await ask(REAL, made)).verdict is Verdict.INCONCLUSIVE
 
 
+async def test_an_empty_list_of_exposed_credentials_clears_none(tmp_path: Path) -> None:
+    """The list that ships with Tollgate is never empty: one that is was lost."""
+    lost = tmp_path / "lost.txt"
+    lost.write_text("# nothing but words\n")
+    with pytest.raises(Unjudged, match="the list is empty"):
+        await burnt(production(tmp_path), lost)
+
+
 # ---- credentials.accepted_by_gateway ------------------------------------------------------------------------
 
 
@@ -302,6 +311,15 @@ async def test_a_trial_elsewhere_does_not_count(tmp_path: Path) -> None:
     passes = [found(ACCEPTED.name, Verdict.PASS, days_ago(made, 1))]
     assert (await ask(TRIED, remembering(made, production=passes))).verdict is Verdict.FAIL
     assert (await ask(TRIED, production(tmp_path, environment="staging"))).verdict is Verdict.SKIPPED
+
+
+async def test_a_trial_that_proves_nothing_does_not_count(tmp_path: Path) -> None:
+    """The sandbox's gateway accepts its own credentials, and a record of tomorrow was written by a wrong clock."""
+    made = production(tmp_path)
+    passes = [found(ACCEPTED.name, Verdict.PASS, days_ago(made, 1))]
+    assert (await ask(TRIED, remembering(made, sandbox=passes), environment="sandbox")).verdict is Verdict.FAIL
+    ahead = [found(ACCEPTED.name, Verdict.PASS, days_ago(made, -400))]
+    assert (await ask(TRIED, remembering(made, staging=ahead))).verdict is Verdict.INCONCLUSIVE
 
 
 async def test_an_environment_that_is_not_there_is_no_trial(tmp_path: Path) -> None:

@@ -60,11 +60,12 @@ def as_of(base: World, days: float) -> World:
     return replace(base, clock=Later())
 
 
-async def test_the_first_sight_is_a_pass_that_says_so(tmp_path: Path) -> None:
-    """With nothing on record an age begins today, and the evidence is what later runs read."""
+async def test_the_first_sight_is_no_age(tmp_path: Path) -> None:
+    """With nothing on record an age begins today: the finding advises to declare it, and later runs read the record."""
     made = production(tmp_path)
     finding = await ask(ROTATED, made)
-    assert (finding.verdict, f"{KEY}: seen for the first time today" in finding.reason) == (Verdict.PASS, True)
+    assert (finding.verdict, f"{KEY}: seen for the first time today" in finding.reason) == (Verdict.ADVICE, True)
+    assert "issued" in finding.remedy
     credentials = finding.evidence["credentials"]
     assert isinstance(credentials, Mapping)
     assert set(credentials) == {KEY, SECRET, WEBHOOK}
@@ -162,7 +163,8 @@ async def test_what_can_be_guessed_does_not_go_on_record(tmp_path: Path, value: 
     assert KEY not in str(finding.evidence)
     assert Secret(value).fingerprint() not in repr(finding)
     assert "done_at" not in finding.evidence
-    declared = await ask(ROTATED, made, issued={KEY: f"{days_ago(made, 10):%Y-%m-%d}"})
+    day = f"{days_ago(made, 10):%Y-%m-%d}"
+    declared = await ask(ROTATED, made, issued={KEY: day, SECRET: day, WEBHOOK: day})
     assert declared.verdict is Verdict.PASS
     assert Secret(value).fingerprint() not in repr(declared)
 
@@ -304,6 +306,20 @@ async def test_a_file_that_cannot_be_read_whole_is_no_pass(tmp_path: Path, conte
 async def test_no_credential_is_compared_with_none(tmp_path: Path) -> None:
     """Nothing to compare is not a pass."""
     assert (await ask(DIFFER, world(tmp_path, values={"A": "b"}))).verdict is Verdict.INCONCLUSIVE
+
+
+async def test_a_link_to_the_other_environments_file_is_no_file_of_its_own(tmp_path: Path) -> None:
+    """Two names of one file give both environments the same credentials."""
+    dotenv(tmp_path, ".env.production", **{KEY: value_of(KEY)})
+    (tmp_path / ".env.staging").symlink_to(".env.production")
+    finding = await ask(DIFFER, production(tmp_path))
+    assert (finding.verdict, f"also staging's {KEY}" in finding.reason) == (Verdict.FAIL, True)
+
+
+async def test_a_file_without_credentials_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    """Staging's credentials may come from elsewhere: its file of other settings does not speak for them."""
+    dotenv(tmp_path, ".env.staging", VITE_NODE_ENV="staging")
+    assert (await ask(DIFFER, production(tmp_path))).verdict is Verdict.SKIPPED
 
 
 async def test_a_file_that_two_environments_declare_is_told_elsewhere(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +49,8 @@ def stripe_key() -> str:
 
 async def test_what_looks_like_a_credential_is_found_and_nothing_else(checkout: World) -> None:
     """Ordinary code and a bundle pass; keys are found with file, line and rule, never shown; a false alarm is allowed
-    by path and rule. One test, because compiling the rules takes seconds; the second scan finds them compiled."""
+    by path and rule; a pipe is not waited for. One test, because compiling the rules takes seconds; the later scans
+    find them compiled."""
     vite_like(checkout.root / "public", kilobytes=40)
     (checkout.root / "ignored").mkdir()
     (checkout.root / "ignored" / "key.pem").write_text(private_key())
@@ -71,6 +74,12 @@ async def test_what_looks_like_a_credential_is_found_and_nothing_else(checkout: 
     assert (finding.verdict, "pay.js" in finding.reason) == (Verdict.FAIL, False), finding
     (checkout.root / "certs" / "key.pem").unlink()
     assert (await ask(PATTERNS, at(checkout), allow=(allow,))).verdict is Verdict.PASS
+
+    git(checkout.root, "add", "pay.js")
+    (checkout.root / "pay.js").unlink()
+    os.mkfifo(checkout.root / "pay.js")
+    finding = await ask(PATTERNS, at(checkout))
+    assert (finding.verdict, "pay.js: not a regular file" in finding.reason) == (Verdict.INCONCLUSIVE, True)
 
 
 def test_the_judgement_of_a_scan() -> None:
@@ -166,7 +175,18 @@ async def test_client_code_that_reads_a_secret_fails(tmp_path: Path) -> None:
     assert finding.verdict is Verdict.FAIL
     assert "src/pay.ts:2 reads a secret: VITE_IKHOKHA_API_SECRET" in finding.reason
     assert [(place.file, place.line) for place in finding.places] == [("src/pay.ts", 2)]
-    assert (await ask(PUBLIC, made, server=("src/*",))).verdict is Verdict.SKIPPED
+    listed = await ask(PUBLIC, made, server=("src/*",))
+    assert (listed.verdict, "beside the 1 file listed as server code" in listed.reason) == (Verdict.SKIPPED, True)
+
+
+async def test_a_source_without_files_is_no_source_without_client_code(tmp_path: Path) -> None:
+    """Where git ignores everything nothing was looked at."""
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / ".gitignore").write_text("*\n")
+    (tmp_path / "pay.ts").write_text("import.meta.env.VITE_IKHOKHA_API_SECRET")
+    assert (await ask(PUBLIC, world(tmp_path))).verdict is Verdict.INCONCLUSIVE
+    (tmp_path / ".gitignore").write_text("*.ts\n")
+    assert (await ask(PUBLIC, world(tmp_path))).verdict is Verdict.SKIPPED
 
 
 async def test_client_code_without_traps_passes(tmp_path: Path) -> None:
@@ -200,6 +220,21 @@ async def test_client_code_that_cannot_be_read_is_inconclusive(tmp_path: Path) -
     """A script that is too large to be read as code was not judged."""
     (tmp_path / "huge.js").write_bytes(b" " * (8 * 1024 * 1024 + 1))
     assert (await ask(PUBLIC, world(tmp_path))).verdict is Verdict.INCONCLUSIVE
+
+
+async def test_a_pipe_in_place_of_a_script_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """What is no file was not judged."""
+    os.mkfifo(tmp_path / "main.js")
+    async with asyncio.timeout(60):
+        assert (await ask(PUBLIC, world(tmp_path))).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_comment_without_an_end_hides_nothing() -> None:
+    """What was taken for the beginning of a comment is code, and a file full of them is read once."""
+    code = "/* a */ /*" * 50_000 + " import.meta.env.VITE_KEY"
+    assert [one.name for one in sightings("a.js", code, PUBLIC_ONES, SECRETS)] == ["VITE_KEY"]
+    page = "<!-- %VITE_KEY% --><!--" + " <!-" * 50_000 + "%VITE_KEY%"
+    assert [one.name for one in sightings("a.html", page, PUBLIC_ONES, SECRETS)] == ["VITE_KEY"]
 
 
 def test_the_names_of_a_source_tree_lead_to_its_files() -> None:

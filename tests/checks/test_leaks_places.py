@@ -9,6 +9,9 @@ import gzip
 import json
 import lzma
 import os
+import sqlite3
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,15 +25,18 @@ from hypothesis import strategies as st
 
 from checks import leaks_none_in_bundle, leaks_none_in_history, leaks_none_in_records, leaks_none_in_source
 from checks.facts import history, leaks
-from checks.facts.checkouts import GitFailed
+from checks.facts.folders import below
 from checks.facts.object_stream import Stream
+from checks.facts.repository import GitFailed
 from checks.facts.sieve import Sieve
 from checks.facts.unpacking import Unreadable, members
+from checks.judging import Unjudged
 from pipeline.contracts import World
 from pipeline.secrets import Secret
 from pipeline.verdict import Verdict
 from tests.checks.leak_planting import ENCODERS, git, letters, pieces, twenty_secrets, vite_like
-from tests.checks.worlds import ask, at, random_text, world
+from tests.checks.production import environments
+from tests.checks.worlds import URL, ask, at, random_text, world
 
 SOURCE, BUNDLE = leaks_none_in_source.CHECK, leaks_none_in_bundle.CHECK
 HISTORY, RECORDS = leaks_none_in_history.CHECK, leaks_none_in_records.CHECK
@@ -307,6 +313,50 @@ def test_no_stream_makes_the_search_crash(data: bytes) -> None:
         assert str(error)
 
 
+def test_memory_and_time_are_bounded_for_all_that_is_packed_together(tmp_path: Path) -> None:
+    """Many small members that unpack to much each are given up on, as one large one is."""
+    bombs = tmp_path / "bombs.zip"
+    with zipfile.ZipFile(bombs, "w") as archive:
+        for number in range(4):
+            archive.writestr(f"{number}.gz", gzip.compress(bytes(4000)))
+    sieve = Sieve({SETTING: Secret(SECRET)})
+    assert list(leaks.in_members("bombs.zip", bombs.read_bytes(), sieve, 20_000)) == []
+    with pytest.raises(Unreadable, match="unpacks to more"):
+        list(leaks.in_members("bombs.zip", bombs.read_bytes(), sieve, 10_000))
+
+
+@pytest.mark.parametrize(
+    "begin", [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07\x01\0", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"]
+)
+async def test_what_cannot_be_unpacked_is_not_clean(tmp_path: Path, begin: bytes) -> None:
+    """An archive in a format that nothing here reads may hold anything."""
+    (tmp_path / "backup").write_bytes(begin + bytes(40))
+    finding = await ask(SOURCE, holding(tmp_path, {SETTING: SECRET}))
+    assert (finding.verdict, "cannot be unpacked" in finding.reason) == (Verdict.INCONCLUSIVE, True)
+
+
+@pytest.mark.parametrize("place", ["name", "folder", "member"])
+async def test_a_value_in_a_name_is_told_without_the_name(tmp_path: Path, place: str) -> None:
+    """The file is refused, and what the finding prints of its name leaves the value out."""
+    if place == "member":
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr(f"{SECRET}.txt", f"key: {SECRET}")
+    else:
+        file = tmp_path / (f"{SECRET}.txt" if place == "name" else f"{SECRET}/a.txt")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"key: {SECRET}")
+    finding = await ask(SOURCE, holding(tmp_path, {SETTING: SECRET}))
+    assert (finding.verdict, SECRET in repr(finding)) == (Verdict.FAIL, False)
+    assert SETTING in finding.reason
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(tmp_path: Path) -> None:
+    """What is below it was not searched, and is not left out in silence."""
+    with pytest.raises(Unjudged) as raised:
+        list(below(tmp_path / "gone"))
+    assert raised.value.finding.verdict is Verdict.INCONCLUSIVE
+
+
 # ---- records -----------------------------------------------------------------------------------------------
 
 
@@ -341,6 +391,37 @@ async def test_a_record_nobody_may_read_is_inconclusive(tmp_path: Path) -> None:
     assert (await ask(RECORDS, holding(tmp_path, {SETTING: SECRET}))).verdict is Verdict.INCONCLUSIVE
 
 
+async def test_records_kept_elsewhere_are_searched(tmp_path: Path) -> None:
+    """Reports behind a link to another disk, and a journal behind one, are records; a link to itself ends."""
+    made = holding(tmp_path / "shop", {SETTING: SECRET})
+    state, disk = tmp_path / "shop" / ".tollgate" / "staging", tmp_path / "disk"
+    disk.mkdir()
+    state.mkdir(parents=True)
+    (state / "reports").symlink_to(disk)
+    (state / "again").symlink_to(tmp_path / "shop" / ".tollgate")
+    (state / "settings.env").write_text(SECRET)
+    (state / "journal").write_text("x")
+    assert (await ask(RECORDS, made)).verdict is Verdict.PASS
+    (disk / "report.html").write_text(SECRET)
+    assert (await ask(RECORDS, at(made))).verdict is Verdict.FAIL
+    (disk / "report.html").unlink()
+    (tmp_path / "elsewhere").write_text(SECRET)
+    (state / "journal").unlink()
+    (state / "journal").symlink_to(tmp_path / "elsewhere")
+    assert (await ask(RECORDS, at(made))).verdict is Verdict.FAIL
+
+
+async def test_an_environment_may_be_called_cache(tmp_path: Path) -> None:
+    """The record of an environment is searched whatever its name."""
+    spec = environments(cache={"url": URL, "target": {"kind": "local", "path": "c"}, "settings_from": ["environment"]})
+    (tmp_path / ".tollgate" / "cache").mkdir(parents=True)
+    (tmp_path / ".tollgate" / "cache" / "journal").write_text(SECRET)
+    made = holding(tmp_path, {SETTING: SECRET})
+    assert (await ask(RECORDS, made)).verdict is Verdict.SKIPPED
+    named = world(tmp_path, values={SETTING: Secret(SECRET)}, spec=spec)
+    assert (await ask(RECORDS, named)).verdict is Verdict.FAIL
+
+
 async def test_a_record_that_is_no_file_is_inconclusive(tmp_path: Path) -> None:
     """A pipe in place of a journal cannot be searched."""
     (tmp_path / ".tollgate" / "sandbox").mkdir(parents=True)
@@ -359,3 +440,22 @@ async def test_no_search_without_secrets_passes(repository: Path) -> None:
         assert (await ask(check, made)).verdict is Verdict.FAIL
         bare = replace(made, settings=world(repository, values={"A": "text"}).settings)
         assert (await ask(check, at(bare))).verdict is Verdict.INCONCLUSIVE
+
+
+async def test_a_search_takes_no_lock_away(tmp_path: Path) -> None:
+    """While a run holds its journal, reading the record leaves the journal locked for everybody else."""
+    folder = tmp_path / ".tollgate" / "sandbox"
+    folder.mkdir(parents=True)
+    journal = sqlite3.connect(folder / "journal.sqlite", isolation_level=None)
+    try:
+        journal.execute("PRAGMA journal_mode = WAL")
+        journal.execute("CREATE TABLE entries (id INTEGER)")
+        journal.execute("BEGIN IMMEDIATE")
+        finding = await ask(RECORDS, world(tmp_path))
+        assert (finding.verdict.value, finding.evidence["files"]) == ("PASS", 3)
+        rival = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+        argv = [sys.executable, "-c", rival, str(folder / "journal.sqlite")]
+        done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True)
+        assert "database is locked" in done.stderr
+    finally:
+        journal.close()

@@ -62,6 +62,25 @@ def test_a_hit_names_its_encoding() -> None:
         assert [hit.encoding for hit in sieve.found(ENCODERS[name](value))] == [encoding]
 
 
+@pytest.mark.parametrize("escaped", ["<", "<>", "<>&", "/", "</"])
+def test_json_is_made_safe_for_a_page_in_more_ways_than_one(escaped: str) -> None:
+    """A short value counts whole, whichever of its characters the program that wrote the page escaped."""
+    text = json.dumps("q<Z&7>/x")
+    for char in escaped:
+        text = text.replace(char, "\\/" if char == "/" else f"\\u{ord(char):04x}")
+    assert Sieve({"KEY": Secret("q<Z&7>/x")}).found(f"<script>a = {text}</script>".encode())
+
+
+def test_escaped_line_breaks_are_seen_wherever_they_stand() -> None:
+    """A value that is cut by `\\n` in the one JSON text of a large minified file is found."""
+    value = letters(40)
+    filler = b"var a=1;function f(){return 42};" * 9000
+    assert SIEVE.found(filler + filler) == ()
+    cut = "\\n".join(pieces(value, 8)).encode()
+    hits = Sieve({"KEY": Secret(value)}).found(filler + b'{"k":"' + cut + b'"}' + filler + filler)
+    assert [(hit.name, hit.encoding) for hit in hits] == [("KEY", "raw (split)")]
+
+
 def test_a_clean_bundle_raises_no_alarm(tmp_path: Path) -> None:
     """Minified scripts, unicode tables, inlined images and maps with their sources hold no secret."""
     vite_like(tmp_path / "dist")

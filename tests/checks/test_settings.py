@@ -13,7 +13,7 @@ from pipeline.contracts import Addresses
 from pipeline.settings import SettingMistake, Settings, SettingValue
 from pipeline.verdict import Verdict
 from tests.checks.production import GOOD, NINE, environments, production
-from tests.checks.worlds import URL, ask, world
+from tests.checks.worlds import SPEC, URL, ask, random_text, world
 
 GATES = (
     "settings.valid",
@@ -124,6 +124,7 @@ async def test_test_mode(tmp_path: Path, environment: str, value: str, verdict: 
         ({"url": "https://app-staging.shop.co.za"}, "named for staging"),
         ({"url": "https://127.0.0.1:8443"}, "this machine"),
         ({"url": "https://shop.local"}, "private network"),
+        ({"url": "https://100.64.0.7"}, "private network"),
         ({"url": "sandbox"}, "sandbox"),
         ({"settings_from": [{"dotenv": ".env.staging"}]}, "named for staging"),
         ({"settings_from": ["environment", {"dotenv": "config/development.env"}]}, "named for development"),
@@ -150,6 +151,48 @@ async def test_names_of_another_environment_are_refused(tmp_path: Path, changed:
     made = production(tmp_path, environments(production=changed, other=other))
     finding = await ask(CHECKS["settings.names_fit_environment"], made)
     assert (finding.verdict, word in finding.reason) == (Verdict.FAIL, True), finding
+
+
+@pytest.mark.parametrize("name", ["VITE_NODE_ENV", "VITE_IKHOKHA_TEST_MODE"])
+async def test_what_was_pasted_under_the_wrong_name_is_not_shown(tmp_path: Path, name: str) -> None:
+    """A value that is no short word may be a credential of anybody."""
+    value = random_text()
+    for check in GATES[1:]:
+        finding = await ask(CHECKS[check], production(tmp_path, **{name: value}))
+        assert value not in repr(finding)
+    shown = await ask(CHECKS["settings.names_fit_environment"], production(tmp_path, VITE_NODE_ENV="staging"))
+    assert "'staging'" in shown.reason
+
+
+@pytest.mark.parametrize("environment", ["production", "prod-eu", "live2", "prd"])
+async def test_no_list_lets_production_run_in_a_development_mode(tmp_path: Path, environment: str) -> None:
+    """`allowed` of an environment that is named for production cannot say otherwise."""
+    other = {**SPEC["environments"]["production"], "allowed": {"VITE_NODE_ENV": ["development", "production"]}}
+    spec = {"environments": {environment: other}}
+    check = CHECKS["settings.names_fit_environment"]
+    for mode, verdict in (("production", Verdict.PASS), ("development", Verdict.FAIL)):
+        finding = await ask(check, production(tmp_path, spec, environment, VITE_NODE_ENV=mode))
+        assert finding.verdict is verdict, finding
+
+
+async def test_vites_own_name_for_a_file_that_git_does_not_take_is_right(tmp_path: Path) -> None:
+    """`.env.production.local` belongs to production; `.env.local` belongs to whoever works there."""
+    check = CHECKS["settings.names_fit_environment"]
+    for file, verdict in ((".env.production.local", Verdict.PASS), (".env.local", Verdict.FAIL)):
+        spec = environments(production={"settings_from": [{"dotenv": file}]})
+        assert (await ask(check, production(tmp_path, spec))).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    "shared", [{"url": "https://APP.shop.co.za"}, {"target": {"kind": "local", "path": "/srv/x/"}}]
+)
+async def test_one_place_spelt_in_two_ways_is_one_place(tmp_path: Path, shared: dict[str, Any]) -> None:
+    """A slash at the end, or capitals in a host, make no other address and no other target."""
+    here = {"url": "https://app.shop.co.za", "target": {"kind": "local", "path": "/srv/x"}}
+    other = {"url": "https://b.shop.co.za", "target": {"kind": "local", "path": "b"}, "settings_from": ["environment"]}
+    made = production(tmp_path, environments(production=here, other={**other, **shared}))
+    finding = await ask(CHECKS["settings.names_fit_environment"], made)
+    assert (finding.verdict, "environment other has the same" in finding.reason) == (Verdict.FAIL, True), finding
 
 
 async def test_a_command_that_reads_production_itself_is_right(tmp_path: Path) -> None:

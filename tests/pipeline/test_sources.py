@@ -144,7 +144,7 @@ async def test_sources_that_agree_are_not_told_apart(tmp_path: Path) -> None:
 async def test_a_name_that_says_secret_is_one(tmp_path: Path) -> None:
     """A setting called a secret and declared as text is a mistake, and its value is shown nowhere all the same."""
     value = secrets.token_hex(12)
-    for name in ("DB_PASSWORD", "STRIPE_WEBHOOK_SECRET", "cms_access_token"):
+    for name in ("DB_PASSWORD", "STRIPE_WEBHOOK_SECRET", "STRIPE_SECRET_KEY", "PASSWORD", "cms_access_token"):
         settings = await resolved(tmp_path, process={**good(), name: value}, spec=with_setting(name))
         mistake = only(settings)
         assert (mistake.name, mistake.found) == (name, "type: text")
@@ -152,6 +152,19 @@ async def test_a_name_that_says_secret_is_one(tmp_path: Path) -> None:
         assert value not in reads(settings)
     public = with_setting("VITE_MAPS_API_KEY")
     assert (await resolved(tmp_path, process={**good(), "VITE_MAPS_API_KEY": value}, spec=public)).mistakes == ()
+
+
+async def test_an_address_with_a_password_in_it_is_a_secret(tmp_path: Path) -> None:
+    """The address of a database that is declared as text is a mistake, and is shown nowhere all the same."""
+    value = f"postgres://shop:{secrets.token_hex(6)}@db.internal/shop"
+    settings = await resolved(tmp_path, process={**good(), "DATABASE": value}, spec=with_setting("DATABASE"))
+    mistake = only(settings)
+    assert (mistake.name, mistake.allowed) == ("DATABASE", "type: secret, for an address with a password")
+    assert settings.values["DATABASE"].value == Secret(value)
+    assert value not in reads(settings)
+    for open_one in ("postgres://shop@db.internal/shop", "https://x.y:8080/a@b", "12:30 @ noon"):
+        public = await resolved(tmp_path, process={**good(), "DATABASE": open_one}, spec=with_setting("DATABASE"))
+        assert public.mistakes == ()
 
 
 async def test_an_environment_that_is_not_declared_is_not_read(tmp_path: Path) -> None:
