@@ -227,11 +227,26 @@ def validate(flags: Flags, *, offline: bool) -> int:
 
         code = await _run(flags, chosen, judged)
         if code is Exit.DONE and not flags.json:
-            sys.stdout.write(f"\n{flags.env.capitalize()} configuration validation passed\n\nRecommendations:\n")
+            sys.stdout.write(f"\n{flags.env.capitalize()} configuration validation passed\n")
+            whole = _plan(chosen, "validate", ("gates",))
+            sys.stdout.write(_left_out(flags.env, plan, whole))
+            sys.stdout.write("\nRecommendations:\n")
             sys.stdout.write(as_list(advised, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
         return code
 
     return ended(flags, verb)
+
+
+def _left_out(env: str, plan: Any, whole: Any) -> str:
+    """What an offline validation did not ask: without it said, its end would read like a whole one's."""
+    asked = {step.name for stage in plan.stages for step in stage.steps}
+    gone = [step.name for stage in whole.stages for step in stage.steps if step.name not in asked]
+    if not gone:
+        return ""
+    return (
+        f"Not asked, because of --offline: {', '.join(gone)}.\n"
+        f"A deploy asks all of them: `./inv validate --env {env}` does so now.\n"
+    )
 
 
 def verify(flags: Flags) -> int:
@@ -401,7 +416,12 @@ def config_check(flags: Flags) -> int:
 def _shown(value: object) -> str:
     from pipeline.secrets import Secret
 
-    return f"[redacted] fingerprint {value.fingerprint()}" if isinstance(value, Secret) else str(value)
+    if not isinstance(value, Secret):
+        return str(value)
+    from checks.facts.rotation import may_be_recorded
+
+    told = f"fingerprint {value.fingerprint()}" if may_be_recorded(value) else "too weak for a fingerprint"
+    return f"[redacted] {told}"
 
 
 def _print_settings(

@@ -18,7 +18,6 @@ from pipeline.errors import Exit, Refused, Usage
 if TYPE_CHECKING:
     from checks.checklist import Answer, Records
     from pipeline.attestations import Item, Record, Shelf
-    from pipeline.contracts import Past
     from pipeline.duties import Standing
     from pipeline.events import Entry
     from pipeline.revisions import Checkout
@@ -48,7 +47,7 @@ def attest(flags: Flags, item: str, *, evidence: str, valid_for: str = "", key: 
             )
         await attesting.tried(shelf, made, signature)
         await asyncio.to_thread(attesting.keep, shelf, made, signature)
-        _say_signed(flags, shelf, wanted, made)
+        _say_signed(flags, shelf, wanted, made, await _to_commit(tree, made))
         return Exit.DONE
 
     return ended(flags, verb)
@@ -88,12 +87,20 @@ def _shelf(chosen: wiring.Chosen) -> Shelf:
     return Shelf(chosen.root, chosen.spec.service, chosen.name, chosen.digest, SystemClock().now())
 
 
-def _say_signed(flags: Flags, shelf: Shelf, item: Item, made: Record) -> None:
+async def _to_commit(tree: Checkout, made: Record) -> list[str]:
+    """What the signature rests on and others do not see yet: the list of signers, the document that was signed."""
+    from pipeline.attestations import SIGNERS, KeptEvidence
+
+    rests_on = [SIGNERS, *([made.evidence.path] if isinstance(made.evidence, KeptEvidence) else [])]
+    return [path for path in rests_on if not await tree.committed(path)]
+
+
+def _say_signed(flags: Flags, shelf: Shelf, item: Item, made: Record, to_commit: Sequence[str]) -> None:
     from pipeline.tables import print_json, print_status
 
     files = [str(path.relative_to(shelf.root)) for path in (shelf.record(made.item), shelf.signature(made.item))]
     if flags.json:
-        print_json({**made.model_dump(mode="json"), "files": files})
+        print_json({**made.model_dump(mode="json"), "files": files, "to_commit": [*files, *to_commit]})
         return
     since = f", since {made.since[:12]}" if made.since else ""
     print_status(
@@ -108,20 +115,19 @@ def _say_signed(flags: Flags, shelf: Shelf, item: Item, made: Record) -> None:
         }
     )
     sys.stdout.write("\nCommit both files: the signature counts wherever they are checked out.\n")
+    if to_commit:
+        sys.stdout.write(f"It does not count before these are committed as well: {', '.join(to_commit)}\n")
 
 
 # ---- what is on record -------------------------------------------------------------------------------------
 
 
 def _recorded(chosen: wiring.Chosen) -> Sequence[Entry]:
+    """Raises TollgateError where the record was altered: it answers for nothing then."""
+    from pipeline.past import whole_record
+
     with wiring.recorded(chosen) as journal:
-        return journal.entries() if journal else ()
-
-
-def _past(entries: Sequence[Entry]) -> Past:
-    from pipeline.past import Remembered
-
-    return Remembered(entries)
+        return whole_record(journal, chosen.name)
 
 
 async def _records(chosen: wiring.Chosen) -> Records:
@@ -130,39 +136,78 @@ async def _records(chosen: wiring.Chosen) -> Records:
     from checks.guide import LINES
     from pipeline.attestations import items, standing
     from pipeline.duties import standings
+    from pipeline.past import Remembered
 
     shelf, entries = _shelf(chosen), _recorded(chosen)
-    past, attested = _past(entries), await standing(shelf, items(chosen.spec).values())
+    past, attested = Remembered(entries, chosen.name), await standing(shelf, items(chosen.spec).values())
     verbs = {verb for line in LINES for verb in line.runs}
+    whole = _whole(chosen, entries)
     return Records(
         spec=chosen.spec,
         environment=chosen.name,
         now=shelf.now,
         checks=frozenset(chosen.tables.checks),
-        findings=_last_findings(entries),
-        runs={verb: runs[0] for verb in verbs if (runs := past.runs(verb))},
+        findings=_last_findings(entries, chosen.name),
+        runs={verb: runs[0] for verb in verbs if (runs := [one for one in past.runs(verb) if one.run in whole])},
         attested=attested,
         duties={one.name: one for one in standings(chosen.spec.duties, attested, past, shelf.now)},
     )
 
 
-def _last_findings(entries: Sequence[Entry]) -> Mapping[str, Any]:
-    """The newest finding of each check."""
+def _whole(chosen: wiring.Chosen, entries: Sequence[Entry]) -> frozenset[str]:
+    """The runs that left out nothing: all but validations with `--offline`, or of before a gate was added."""
+    from pipeline.events import Kind
+    from pipeline.spec import CheckStep
+
+    asked = {
+        f"check {step.check}"
+        for step in chosen.spec.steps("gates")
+        if isinstance(step, CheckStep) and chosen.tables.checks[step.check].network
+        if step.only is None or chosen.name in step.only
+    }
+    found = set()
+    for entry in entries:
+        if entry.kind is Kind.RUN_STARTED:
+            did = {step["does"] for stage in entry.data["plan"]["stages"] for step in stage["steps"]}
+            if entry.data["verb"] != "validate" or asked <= did:
+                found.add(entry.run)
+    return frozenset(found)
+
+
+def _last_findings(entries: Sequence[Entry], environment: str) -> Mapping[str, Any]:
+    """The newest finding of each check in the runs of an environment.
+
+    What a deploy found of its new release counts only where that release stayed; gates, and the proofs on a way back,
+    judge what is there in any case.
+    """
     from checks.checklist import LastFinding
+    from pipeline.accepting import State
     from pipeline.events import Kind
     from pipeline.verdict import Verdict
 
     found: dict[str, LastFinding] = {}
+    verbs: dict[str, str] = {}
+    going_back: set[str] = set()
+    stayed = {one.run for one in entries if one.kind is Kind.RUN_FINISHED and one.data.get("outcome") == "done"}
     for entry in entries:
-        if entry.kind is Kind.FINDING:
+        if entry.kind is Kind.RUN_STARTED and entry.data.get("environment") == environment:
+            verbs[entry.run] = str(entry.data.get("verb"))
+        if entry.kind is Kind.WAYBACK_STARTED:
+            going_back.add(entry.run)
+        if entry.kind is Kind.FINDING and entry.run in verbs:
+            of_release = verbs[entry.run] == "deploy" and entry.data.get("stage") not in ("gates", "build")
+            if of_release and entry.run not in stayed | going_back:
+                continue
             accepted = entry.data.get("accepted") or {}
+            counts = accepted.get("state") == State.COUNTS
             found[str(entry.data["check"])] = LastFinding(
                 Verdict(entry.data["verdict"]),
                 entry.at,
                 entry.run,
                 str(entry.data.get("reason", "")),
                 str(entry.data.get("remedy", "")),
-                str(accepted.get("by", "")),
+                str(accepted["by"]) if counts else "",
+                str(accepted["until"]) if counts else "",
             )
     return found
 

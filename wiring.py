@@ -295,13 +295,13 @@ def _past(chosen: Chosen) -> Callable[[str], Past]:
 
     @cache
     def past(environment: str) -> Past:
-        from pipeline.past import Remembered
+        from pipeline.past import remembered
 
         if environment not in chosen.spec.environments:
             return NoPast()
         other = replace(chosen, name=environment, environment=chosen.spec.environments[environment])
         with recorded(other) as journal:
-            return Remembered(journal.entries() if journal else ())
+            return remembered(journal, environment)
 
     return past
 

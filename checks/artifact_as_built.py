@@ -109,8 +109,28 @@ def files_of(content: bytes) -> Digests | None:
 
 
 async def _there(world: World, folder: PurePosixPath) -> frozenset[str]:
-    """Everything in the release's folder but folders and what the target keeps there itself."""
-    argv = ("find", str(folder), "-mindepth", "1", "-not", "-type", "d", "-printf", r"%P\n")
+    """Everything in the release's folder but folders and what the target keeps there itself.
+
+    What is no plain file is named as what it is, so that no link stands for a file whose bytes it leads to.
+    """
+    argv = (
+        "find",
+        str(folder),
+        "-mindepth",
+        "1",
+        "-not",
+        "-type",
+        "d",
+        "(",
+        "-type",
+        "f",
+        "-printf",
+        r"%P\n",
+        "-o",
+        "-printf",
+        r"%P (%y, no plain file)\n",
+        ")",
+    )
     listed = await world.target.host.run(argv, timeout=_LIMIT_S)
     if listed.returncode != 0 or _CUT in listed.stdout:
         raise Unjudged(_unread(folder, listed.stderr))
@@ -199,6 +219,7 @@ CHECK = Check(
     gather=gather,
     judge=judge,
     params=NoParams,
+    acceptable=False,
     network=True,
     when=When.BUILT,
     why="Checks looked at the folder that was built; customers get what lies on the target.",

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 
 from checks.guide import Line
-from pipeline.attestations import Attestation, State
+from pipeline.accepting import day
+from pipeline.attestations import AHEAD, Attestation, State
 from pipeline.contracts import PastRun
 from pipeline.duties import Standing, command_that_runs, command_to_sign, days, how_to_do
 from pipeline.spec import Spec
@@ -21,6 +22,9 @@ from pipeline.verdict import Verdict
 
 STALE = timedelta(days=92)
 """Older evidence is none: a quarter is how often the guide has the configuration reviewed."""
+
+_ALL_OR_NOTHING = frozenset({"sign_offs.valid", "duties.current"})
+"""Checks whose ADVICE says that something is missing, which a step may let pass and a line of the guide may not."""
 
 
 class Status(StrEnum):
@@ -31,7 +35,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class LastFinding:
-    """What a check said last. `accepted` names who answers for it where somebody does."""
+    """What a check said last. `accepted` names who answers for it where somebody does, `until` the last day of that."""
 
     verdict: Verdict
     at: datetime
@@ -39,6 +43,7 @@ class LastFinding:
     reason: str = ""
     remedy: str = ""
     accepted: str = ""
+    until: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,12 @@ def _check(name: str, records: Records) -> Part:
     since = partial(Part, "check", name, run=last.run, at=last.at)
     if not last.verdict.promotes:
         return since(False, told, _first_line(last.reason), f"{_first_line(last.remedy)} Then {command}".strip())
-    if records.now - last.at > STALE:
-        return since(False, f"{told} over {STALE.days} days ago, which proves nothing of today:", do=command)
+    if why := _out_of_time(last.at, records.now):
+        return since(False, f"{told} {why}, which proves nothing of today:", do=command)
+    if last.accepted and not _still(last.until, records.now):
+        return since(False, told, f"the acceptance ended on {last.until}", f"Mend it or accept it anew. Then {command}")
+    if last.verdict is Verdict.ADVICE and name in _ALL_OR_NOTHING:
+        return since(False, told, _first_line(last.reason), f"{_first_line(last.remedy)} Then {command}".strip())
     if last.verdict is Verdict.SKIPPED:
         return since(True, told, _first_line(last.reason), command, proves=False)
     return since(True, told)
@@ -137,13 +146,26 @@ def _run(verb: str, records: Records) -> Part:
     last = records.runs.get(verb)
     command = f"`./inv {verb} --env {records.environment}`"
     if last is None:
-        return Part("run", verb, False, "no run has ended yet:", do=command)
+        return Part("run", verb, False, "no run with all its steps has ended yet:", do=command)
     since = partial(Part, "run", verb, run=last.run, at=last.at)
     if last.outcome != "done":
         return since(False, f"the last run ended with `{last.outcome}`:", do=f"See why in its report, then {command}")
-    if records.now - last.at > STALE:
-        return since(False, f"the last run is over {STALE.days} days old:", do=command)
+    if why := _out_of_time(last.at, records.now):
+        return since(False, f"the last run ended {why}:", do=command)
     return since(True, "done")
+
+
+def _out_of_time(at: datetime, now: datetime) -> str:
+    """Why what was recorded then says nothing of now, else ''."""
+    if at > now + AHEAD:
+        return "in the future, by a clock that was wrong"
+    return f"over {STALE.days} days ago" if now - at > STALE else ""
+
+
+def _still(until: str, now: datetime) -> bool:
+    """Whether the day `until`, itself included, is not over; False where it names no day."""
+    last = day(until)
+    return last is not None and now.astimezone(UTC).date() <= last
 
 
 def _first_line(text: str) -> str:

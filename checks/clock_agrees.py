@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from urllib.parse import urlsplit
 
+from checks.facts.callbacks import shown
+from checks.facts.retry_after import http_date
 from checks.judging import or_finding, unless_finding
 from pipeline.contracts import Check, World
 from pipeline.spec import Duration, Frozen
@@ -15,17 +17,6 @@ from pipeline.verdict import Finding, advice, failed, inconclusive, passed
 
 _ANSWER_S = 8.0
 _FIX = "Switch time synchronisation on (`timedatectl set-ntp true`, or chrony), wait until it is in step, run again."
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_TIME = r"(?P<H>[0-9]{2}):(?P<M>[0-9]{2}):(?P<S>[0-9]{2})"
-_FORMS = tuple(
-    re.compile(form)
-    for form in (
-        rf"[A-Z][a-z]{{2}}, (?P<d>[0-9]{{2}}) (?P<m>[A-Z][a-z]{{2}}) (?P<y>[0-9]{{4}}) {_TIME} GMT",
-        rf"[A-Z][a-z]{{5,8}}, (?P<d>[0-9]{{2}})-(?P<m>[A-Z][a-z]{{2}})-(?P<y>[0-9]{{2}}) {_TIME} GMT",
-        rf"[A-Z][a-z]{{2}} (?P<m>[A-Z][a-z]{{2}}) (?P<d>[ 0-9][0-9]) {_TIME} (?P<y>[0-9]{{4}})",
-    )
-)
-"""The three forms of RFC 9110, 5.6.7: the one in use, and the two that are obsolete but must be understood."""
 
 
 class Skew(Frozen):
@@ -62,7 +53,7 @@ async def gather(world: World, _params: Skew) -> Clocks:
     gateway, service = await asyncio.gather(
         _told(world, "gateway", world.addresses.gateway), _told(world, "service", world.addresses.service)
     )
-    return Clocks(gateway, service)
+    return Clocks(*(replace(told, address=shown(told.address)) for told in (gateway, service)))
 
 
 async def _told(world: World, who: str, address: str) -> Told:
@@ -80,33 +71,11 @@ async def _told(world: World, who: str, address: str) -> Told:
         return Told(who, address, why=f"no answer within {_ANSWER_S:g} s")
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         return Told(who, address, why=f"no answer ({type(error).__name__})")
-    theirs = http_date(date)
+    theirs = http_date(date.strip(" \t"), world.clock.now())
     if theirs is None:
         return Told(who, address, why=f"its header Date is {date[:40]!r}, a date in GMT is expected")
     ahead, within = compare(before, took, theirs, seconds(age))
     return Told(who, address, ahead, within)
-
-
-def http_date(text: str) -> datetime | None:
-    """The instant an HTTP date names, None when it is none. Total: no text makes it raise."""
-    match = next((found for form in _FORMS if (found := form.fullmatch(text.strip(" \t")))), None)
-    if match is None or match["m"] not in _MONTHS:
-        return None
-    year = int(match["y"])
-    if len(match["y"]) == 2:
-        year += 2000 if year < 70 else 1900
-    try:
-        return datetime(
-            year,
-            _MONTHS.index(match["m"]) + 1,
-            int(match["d"]),
-            int(match["H"]),
-            int(match["M"]),
-            min(int(match["S"]), 59) if match["S"] == "60" else int(match["S"]),
-            tzinfo=UTC,
-        )
-    except ValueError:
-        return None
 
 
 def seconds(age: str) -> float:

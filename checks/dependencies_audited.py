@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,14 @@ from pipeline.verdict import Finding, Place, Verdict, inconclusive
 _NPM_LOCKS = ("npm-shrinkwrap.json", "package-lock.json")
 """npm itself takes the first of the two."""
 _TOML_LOCKS = ("uv.lock", "poetry.lock")
-_NOT_DEPLOYED = ("dev", "test", "lint", "doc")
+_OTHER_LOCKS = (
+    *("yarn.lock", "pnpm-lock.yaml", "bun.lock", "bun.lockb", "Pipfile.lock", "pdm.lock", "composer.lock"),
+    *("Gemfile.lock", "go.sum", "Cargo.lock", "packages.lock.json"),
+)
+"""Of these nobody here reads one, and to leave it out in silence would be a clean audit of what nobody looked at."""
+_NOT_DEPLOYED = frozenset(
+    {"dev", "develop", "development", "test", "tests", "testing", "lint", "linting", "doc", "docs"}
+)
 _LIMIT_BYTES = 32_000_000
 _CUT = "bytes left out ...]"
 _SHOWN = 8
@@ -81,15 +89,16 @@ def lock_files(root: Path, paths: Sequence[str]) -> list[Path]:
             npm = [path / name for name in _NPM_LOCKS if (path / name).is_file()][:1]
             requirements = [one for one in sorted(path.glob("requirements*.txt")) if _is_deployed(one)]
             toml = [path / name for name in _TOML_LOCKS if (path / name).is_file()]
-            found += [*npm, *requirements, *toml]
+            others = [path / name for name in _OTHER_LOCKS if (path / name).is_file()]
+            found += [*npm, *requirements, *toml, *others]
         else:
             raise Unjudged(inconclusive(f"there is no {path}", "Correct `paths:` of this step."))
     return list(dict.fromkeys(found))
 
 
 def _is_deployed(requirements: Path) -> bool:
-    words = requirements.stem.removeprefix("requirements").lower()
-    return not any(word in words for word in _NOT_DEPLOYED)
+    words = re.findall(r"[a-z]+", requirements.stem.removeprefix("requirements").lower())
+    return _NOT_DEPLOYED.isdisjoint(words)
 
 
 def _environment(world: World) -> dict[str, str]:
@@ -102,7 +111,9 @@ def _environment(world: World) -> dict[str, str]:
 async def _audited(root: Path, file: Path, environment: Mapping[str, str], params: Audit) -> Lock:
     text = await asyncio.to_thread(file.read_text, "utf-8", "replace")
     with tempfile.TemporaryDirectory(prefix="tollgate-audit-") as scratch:
-        if file.name in _NPM_LOCKS:
+        if file.name in _OTHER_LOCKS:
+            told = Audited(why="its kind is not read here; audit it in a `run` step, and name the others in `paths:`")
+        elif file.name in _NPM_LOCKS:
             told = await _said_by_npm(file, environment, params)
         elif file.suffix == ".txt":
             told = await _said_by_pip_audit(file, _pip_flags(text), environment, params)

@@ -44,8 +44,13 @@ async def gather(world: World, params: Recent) -> Practice:
 
 
 def judge(practice: Practice, params: Recent) -> Finding:
-    """The last drill that came to a result decides; a real rollback that ended well is as good as a drill."""
-    drilled = _last(practice.drills, practice.now, ("done", "refused"))
+    """The last drill that came to a result decides, and one of a single fault where it was not caught.
+
+    A real rollback that ended well is as good as a drill.
+    """
+    whole = _last(practice.drills, practice.now, ("done", "refused"))
+    one = _last(practice.single, practice.now, ("refused",))
+    drilled = max((run for run in (whole, one) if run is not None), key=lambda run: run.at, default=None)
     rolled_back = _last(practice.rollbacks, practice.now, ("done",))
     allowed = f"at most {_days(params.within)} are allowed"
     if drilled is not None and drilled.outcome != "done":
@@ -95,8 +100,8 @@ CHECK = Check(
     pci=("6.5.1", "12.10.2"),
     looks_at=(
         "The journal of the sandbox for the last drill with every fault, and this environment's own journal for the "
-        "last rollback that ended well. A drill of one fault does not count, and after a drill in which a fault was "
-        "not caught only a better drill does."
+        "last rollback that ended well. A good drill of one fault does not count; after any drill in which a fault was "
+        "not caught only a good drill with every fault does."
     ),
     fix=f"Run `{_COMMAND}` in the folder this environment is deployed from, and mend what it shows.",
     see_it_fail="In a folder without a drill on record: `./inv validate --env production`.",

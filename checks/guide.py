@@ -54,7 +54,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
 LINES: tuple[Line, ...] = (
     Line(
         "G1",
-        "The credentials are there, real, and of this environment alone",
+        "The credentials are real, and of no other environment known here",
         checks=("credentials.not_placeholders", "credentials.differ_between_environments"),
     ),
     Line("G1", "They are kept where only the service's user reads them", checks=("settings.files_private",)),
@@ -181,7 +181,7 @@ LINES: tuple[Line, ...] = (
     ),
     Line(
         "G14",
-        "Suspicious webhooks are noticed, foreign sources shut out",
+        "Suspicious webhooks are noticed, foreign sources shut out where listed",
         checks=("watch.webhook_validation", "webhook.sources_enforced"),
     ),
     Line("G15", "Payments succeed, failures stay under 5%", checks=("watch.payment_success",)),
@@ -231,7 +231,7 @@ LINES: tuple[Line, ...] = (
     ),
     Line(
         "G20",
-        "What goes live was reviewed, its dependencies audited",
+        "What goes live is committed, reviewed where asked, its parts audited",
         checks=("source.reviewed", "dependencies.audited"),
     ),
     Line("G20", "Monitoring and alerting are configured", sign_offs=("monitoring-configured",)),

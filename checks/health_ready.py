@@ -120,6 +120,7 @@ CHECK = Check(
     gather=gather,
     judge=judge,
     params=Health,
+    acceptable=False,
     network=True,
     when=When.LIVE,
     why="A proof against the old release says nothing of the new one.",

@@ -31,6 +31,14 @@ class Cookie:
     def session(self) -> bool:
         return bool(_SESSION.search(self.name)) and not _FOR_SCRIPTS.search(self.name)
 
+    @property
+    def removed(self) -> bool:
+        """Whether it only takes a cookie away: `Max-Age` counts before `Expires`, which is then of 1970."""
+        age = self.attributes.get("max-age")
+        if age is not None:
+            return re.fullmatch(r"0+|-\d+", age, re.ASCII) is not None
+        return re.search(r"\b1970\b", self.attributes.get("expires", "")) is not None
+
 
 @dataclass(frozen=True)
 class Cookies:
@@ -65,6 +73,8 @@ def cookie(page: str, header: str) -> Cookie:
 def problems_of(cookie: Cookie) -> Iterator[Problem]:
     """What speaks against a cookie. Pure."""
     told, given = f"the cookie {shown(cookie.name, 40)}", cookie.attributes
+    if cookie.removed:
+        return
     same_site, lowered = given.get("samesite", "").lower(), cookie.name.lower()
 
     def problem(verdict: Verdict, what: str, fix: str) -> Problem:
@@ -118,7 +128,8 @@ CHECK = Check(
     when=When.LIVE,
     why="A session that leaks is a customer's account in somebody else's hands.",
     looks_at="Every Set-Cookie header of the payment pages and of the redirects before them: Secure, HttpOnly for "
-    "names that look like sessions, SameSite, the rules of the prefixes __Host- and __Secure-. Values are not kept.",
+    "names that look like sessions, SameSite, the rules of the prefixes __Host- and __Secure-. A header "
+    "that only takes a cookie away is not judged. Values are not kept.",
     fix="Set cookies as `__Host-session=...; Secure; HttpOnly; SameSite=Lax; Path=/`.",
     see_it_fail="Set a cookie `session=1` without Secure on a page of the service.",
 )

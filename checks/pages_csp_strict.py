@@ -56,7 +56,13 @@ async def gather(world: World, _params: NoParams) -> Policies:
         for page, second in zip(with_nonces, again, strict=True)
     }
     guarded = tuple(replace(page, stale=stale.get(page.path, 0)) for page in judged.pages)
-    return replace(judged, pages=guarded, told=found.told, recorded=recorded(world, _NAME))
+    lost = [
+        f"{page.path}: whether its nonce is another each time, for a second look met this: {second}"
+        for page, second in zip(with_nonces, again, strict=True)
+        if second.status != page.served.status
+    ]
+    unread = (*judged.unread, *lost)
+    return replace(judged, pages=guarded, unread=unread, told=found.told, recorded=recorded(world, _NAME))
 
 
 _NO_BODY = 0

@@ -15,7 +15,7 @@ from pipeline.errors import ServiceUnreachable
 from pipeline.spec import NoParams
 from pipeline.verdict import Finding, Verdict
 
-_LARGEST = 64 * 1024
+_LARGEST = 256 * 1024
 _LONG = 3000
 
 
@@ -122,6 +122,9 @@ def _problems(one: Answered) -> Iterator[Problem]:
     elif status >= 500 and status not in (501, 505):  # what they say of a method or version is right
         what = f"answered {status}; no bytes of a stranger may break the service, 4xx is expected"
         yield Problem(Verdict.FAIL, where, what, "Catch what cannot be read and answer 400; see the service's log.")
+    elif status >= 400 and one.served.cut:
+        what = f"the answer {status} is longer than {_LARGEST // 1024} KiB; what follows was not searched"
+        yield Problem(Verdict.INCONCLUSIVE, where, what, "Answer errors with a short page.")
     elif status < 300 and not probe.may_succeed:
         yield Problem(
             Verdict.FAIL, where, f"answered {status}; 400 or 422 is expected", "Refuse a body that cannot be read."

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from checks.facts.assets import Asset, assets
+from checks.facts.assets import MOST_ASSETS, Asset, assets
 from checks.facts.html import absolute
 from checks.facts.page_problems import Problem, shown, verdict_of
 from checks.facts.pages import pages
@@ -17,7 +18,10 @@ from pipeline.spec import NoParams
 from pipeline.verdict import Finding, Verdict
 
 _LARGEST = 64 * 1024
-_MOST = 200
+_MOST = 2 * MOST_ASSETS
+_KEYS = (b'"mappings"', b'"sources"', b'"sections"', b'"sourcesContent"')
+_VERSION = re.compile(rb'\{\s{0,99}"version"\s{0,99}:\s{0,99}3\s{0,99},')
+"""How most maps begin; of one with many names nothing else may stand in the part that is read."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,12 @@ class Maps:
 async def gather(world: World, _params: NoParams) -> Maps:
     found = await pages(world)
     known = await assets(world)
-    own = [asset for asset in known.values() if asset.home]
-    wanted = list(dict.fromkeys(pair for asset in own for pair in _addresses(asset)))
     async with visiting(world) as visitor:
+        own = [asset for asset in known.values() if visitor.is_home(asset.url)]
+        wanted = list(dict.fromkeys(pair for asset in own for pair in _addresses(asset)))
         home = [(asset, address) for asset, address in wanted if visitor.is_home(address)]
-        answers = await asyncio.gather(*(visitor.ask(url, largest=_LARGEST) for _, url in home[:_MOST]))
-    maps = [_map(asset, answer) for (asset, _), answer in zip(home[:_MOST], answers, strict=True)]
+        answers = await asyncio.gather(*(visitor.follow(url, largest=_LARGEST) for _, url in home[:_MOST]))
+    maps = [_map(asset, url, got[-1]) for (asset, url), got in zip(home[:_MOST], answers, strict=True)]
     maps += [Map(a.url, "data:", 200, True, inline=True) for a in own if any(_is_data(m) for m in a.maps)]
     over = [f"{len(home) - _MOST} further addresses of source maps"] if len(home) > _MOST else []
     return Maps(
@@ -74,9 +78,9 @@ def _is_data(named: str) -> bool:
     return named.lower().startswith("data:")
 
 
-def _map(asset: str, answer: Served) -> Map:
+def _map(asset: str, address: str, answer: Served) -> Map:
     problem = str(answer) if not answer.status or answer.status == 429 or answer.status >= 500 else ""
-    return Map(asset, answer.url, answer.status, is_map(answer), problem)
+    return Map(asset, address, answer.status, is_map(answer), problem)
 
 
 def is_map(answer: Served) -> bool:
@@ -85,7 +89,8 @@ def is_map(answer: Served) -> bool:
         return False
     body = answer.body.lstrip(b"\xef\xbb\xbf \t\r\n")
     opened = body.partition(b"\n")[2].lstrip() if body.startswith(b")]}") else body
-    return opened.startswith(b"{") and any(key in opened for key in (b'"mappings"', b'"sources"', b'"sections"'))
+    begins = opened.startswith(b"{")
+    return begins and (any(key in opened for key in _KEYS) or _VERSION.match(opened) is not None)
 
 
 @unless_finding

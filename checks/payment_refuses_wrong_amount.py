@@ -72,6 +72,7 @@ CHECK = Check(
     gather=gather,
     judge=judge,
     params=NoParams,
+    acceptable=False,
     network=True,
     when=When.LIVE,
     why="An amount the browser may choose is a discount the customer may choose.",

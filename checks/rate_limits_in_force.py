@@ -209,6 +209,10 @@ def _retry_after(met: Met, path: str) -> Sequence[Told]:
 
 def _recovery(limited: Limited, path: str) -> Sequence[Told]:
     after = limited.after
+    if after is None and not limited.burst.let_through:
+        fix = "Lift the limit for this address or wait until it is over, then run again; a ban is no rate limit."
+        found = f"{path}: 429 from the first request on, and not seen to let go: no burst was looked at"
+        return [(Verdict.INCONCLUSIVE, found, fix)]
     if after is None:
         fix = "Raise `wait` to see it let go. Until then this address is limited, and what follows from it fails."
         return [(Verdict.ADVICE, f"{path}: it asks for more patience than `wait` allows; not seen to let go", fix)]

@@ -101,11 +101,14 @@ async def _begin(world: World, params: Review) -> str:
     if not begin:
         return ""
     code, out, _ = await repository.answer(world.root, "rev-parse", "--verify", "--quiet", f"{begin}^{{commit}}")
+    if previous is not None and not out.startswith(begin):
+        code = 1  # a branch or tag of that name goes before the revision it is the beginning of
     if code != 0:
         raise Unjudged(
             inconclusive(
                 f"this checkout does not have {begin}, the revision of {previous or 'the parameter `since`'}",
-                "Fetch the branch it was deployed from; a revision that is nowhere any more was never reviewed.",
+                "Fetch the branch it was deployed from, and remove a branch or tag that is named like the revision; a "
+                "revision that is nowhere any more was never reviewed.",
             )
         )
     return out.strip()

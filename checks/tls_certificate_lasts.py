@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from checks.facts.certificates import Certificate
-from checks.facts.tls import Asked, Endpoint, endpoint
+from checks.facts.tls import Asked, Endpoint, at_each, endpoint
 from checks.judging import or_finding, unless_finding
 from pipeline.contracts import Check, World
 from pipeline.spec import Duration
@@ -29,6 +29,7 @@ async def gather(world: World, params: Lasts) -> Endpoint:
 
 
 @unless_finding
+@at_each
 def judge(asked: Endpoint, params: Lasts) -> Finding:
     if not asked.sent:
         return inconclusive(
@@ -89,7 +90,8 @@ CHECK = Check(
     why="A certificate that runs out stops every payment at one instant, and mostly at night or on a holiday.",
     pci=("4.2.1", "4.2.1.1"),
     looks_at=(
-        "The last day of every certificate the service's address sends. Under `at_least` (14 days) fails; a third of "
+        "The last day of every certificate that is sent at any address of the service's host. Under "
+        "`at_least` (14 days) fails; a third of "
         "the lifetime left is advice. Of certificates that live under three times `at_least` a sixth of their life "
         "must be left."
     ),

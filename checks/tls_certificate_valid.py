@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from checks.facts.certificates import Certificate
-from checks.facts.tls import Asked, Endpoint, endpoint
+from checks.facts.tls import Asked, Endpoint, at_each, endpoint
 from checks.judging import Unjudged, or_finding, unless_finding
 from pipeline.contracts import Check, World
 from pipeline.verdict import Finding, advice, failed, inconclusive, passed
@@ -45,7 +45,11 @@ async def gather(world: World, params: Asked) -> Presented:
 
 
 @unless_finding
-def judge(fact: Presented, _params: Asked) -> Finding:
+def judge(fact: Presented, params: Asked) -> Finding:
+    return at_each(lambda service, _: _judged(replace(fact, service=service)))(fact.service, params)
+
+
+def _judged(fact: Presented) -> Finding:
     service, gateway = fact.service, fact.gateway
     evidence = service.shown | {"gateway": gateway.shown if gateway else fact.unasked}
     if not service.sent:
@@ -167,7 +171,8 @@ CHECK = Check(
     why="A customer who is warned does not pay, and a gateway that cannot verify the service delivers no webhook.",
     pci=("4.2.1", "4.2.1.1"),
     looks_at=(
-        "TLS handshakes with the service's address: the chain as the server sends it, whether it ends at an authority "
+        "TLS handshakes with every address of the service's host that can be reached: the chain as the "
+        "server sends it, whether it ends at an authority "
         "that is trusted here (the system's, and `ca_file`), host name, dates, keys and hashes. The gateway's "
         "certificate is looked at as well; what is wrong with that is advice only."
     ),

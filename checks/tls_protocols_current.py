@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from checks.facts.tls import MODERN_VERSIONS, Asked, Endpoint, endpoint
+from checks.facts.tls import MODERN_VERSIONS, Asked, Endpoint, at_each, endpoint
 from checks.facts.tls_hello import OLD_VERSIONS, Outcome
 from checks.judging import or_finding, unless_finding
 from pipeline.contracts import Check, World
@@ -17,11 +17,12 @@ async def gather(world: World, params: Asked) -> Endpoint:
 
 
 @unless_finding
+@at_each
 def judge(asked: Endpoint, _params: Asked) -> Finding:
     outcomes = {name: attempt.outcome for name, attempt in asked.protocols.items()}
     old = [name for name in OLD_VERSIONS if outcomes[name] is Outcome.OFFERED]
     modern = [name for name in MODERN_VERSIONS if outcomes[name] is Outcome.OFFERED]
-    unclear = [name for name in OLD_VERSIONS if outcomes[name] is Outcome.UNCLEAR]
+    unclear = [name for name in OLD_VERSIONS if outcomes[name] in (Outcome.UNCLEAR, Outcome.AWAY)]
     if old:
         return failed(
             f"{asked.address}: it offers {' and '.join(old)}; TLS 1.2 and 1.3 are allowed", _OFF, **asked.shown
@@ -55,7 +56,8 @@ CHECK = Check(
     why="TLS before 1.2 can be read and altered on the way, and no card scheme accepts it.",
     pci=("4.2.1",),
     looks_at=(
-        "The server's answer to one ClientHello of each old version, made here byte by byte so that the verdict does "
+        "The answer, at every address of the service's host, to one ClientHello of each old version, made "
+        "here byte by byte so that the verdict does "
         "not hang on what this machine's OpenSSL still speaks, and one whole handshake of each newer version."
     ),
     fix=_OFF,

@@ -40,11 +40,11 @@ def judge(fact: PlainHttp, _params: Plain) -> Finding:
     evidence = {
         "asked": where,
         "addresses": {address: door.value for address, door in fact.doors.items()},
-        "answers": {heard.path: f"{heard.said} {heard.location[:200]}".rstrip() for heard in fact.heard},
+        "answers": {heard.asked: f"{heard.said} {heard.location[:200]}".rstrip() for heard in fact.heard},
     }
     judged = [(heard, *_of(heard, fact)) for heard in fact.heard]
-    wrong = [f"GET {heard.path} {said}" for heard, verdict, said in judged if verdict is Verdict.FAIL]
-    unknown = [f"GET {heard.path} {said}" for heard, verdict, said in judged if verdict is Verdict.INCONCLUSIVE]
+    wrong = [f"{heard.asked} {said}" for heard, verdict, said in judged if verdict is Verdict.FAIL]
+    unknown = [f"{heard.asked} {said}" for heard, verdict, said in judged if verdict is Verdict.INCONCLUSIVE]
     unknown += [f"{address} gives no answer" for address, door in fact.doors.items() if door is Door.SILENT]
     if wrong:
         return failed(
@@ -103,7 +103,8 @@ CHECK = Check(
     why="Whoever sits between a customer and a page served over http changes where the money goes.",
     pci=("4.2.1",),
     looks_at=(
-        "One GET over plain http for every page and payment endpoint of the contract, on port 80 of a service that is "
+        "One GET over plain http, at each address of the host, for every page and payment endpoint of the "
+        "contract, on port 80 of a service that is "
         "on 443, else on the service's own port. A redirect (301, 302, 307, 308) to https on the same host, a refusal "
         "to serve, or a closed port is right."
     ),

@@ -13,9 +13,10 @@ from urllib.parse import unquote
 from pydantic import Field
 
 from checks.facts.callbacks import Callback, Kind, base, callbacks, private_name, sandboxed, shown, split
+from checks.facts.environments import is_production
 from checks.facts.told import Told, finding_of
 from checks.judging import or_finding, unless_finding
-from checks.settings_names_fit_environment import DEVELOPMENT, PRODUCTION
+from checks.settings_names_fit_environment import DEVELOPMENT
 from pipeline.contracts import Check, World
 from pipeline.spec import Frozen, UrlPath
 from pipeline.verdict import Finding, Verdict, passed
@@ -127,7 +128,7 @@ def _callback(fact: Handed, callback: Callback) -> Sequence[Told]:
         told.append((Verdict.FAIL, f"{what}: the contract has the path {callback.expected}", fix))
     if not fact.sandbox and private_name(host):
         told.append((Verdict.FAIL, f"{what}: {host} is a name of this machine or a private network", fix))
-    if fact.environment in PRODUCTION:
+    if is_production(fact.environment):
         told += [(verdict, f"{what}: {odd}", fix) for verdict, odd in _development(host, parts.path)]
     return told
 

@@ -17,7 +17,7 @@ from pipeline.verdict import Finding, Verdict
 LONGEST_DAYS = 180
 """How far away the last day of an acceptance may be, seen from the day of the run."""
 
-REFUSED = "refused: leaks and signatures are never accepted"
+REFUSED = "refused: leaks, signatures and what keeps orders whole are never accepted"
 """Why a check whose `acceptable` is False cannot be named under `accepted`."""
 
 
@@ -29,7 +29,7 @@ class State(StrEnum):
     ENDED = "ended"
     TOO_FAR = "too far away"
     NO_DAY = "no such day"
-    NEVER = "never for an error"
+    NEVER = "never for what was not judged"
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ def accept(finding: Finding, entry: Accepted | None, today: date) -> tuple[Findi
         case State.NO_DAY:
             said = f"{entry.by} accepts it until {entry.until}, which does not count: there is no such day"
         case State.NEVER:
-            said = f"{entry.by} accepts it until {entry.until}, which does not count: an error is never accepted"
+            said = f"{entry.by} accepts it until {entry.until}, which does not count: only what was found is"
     return replace(finding, reason=f"{finding.reason.rstrip('.')}; {said}"), acceptance
 
 
 def _state(verdict: Verdict, until: str, today: date) -> State:
     if verdict.promotes:
         return State.NOT_NEEDED
-    if verdict is Verdict.ERROR:
+    if verdict is not Verdict.FAIL:
         return State.NEVER
     last = day(until)
     if last is None:

@@ -70,6 +70,14 @@ def read_instant(text: str) -> datetime:
     return datetime.strptime(text, _WRITTEN).replace(tzinfo=UTC)
 
 
+def after(at: datetime, seconds: float) -> datetime:
+    """The instant so much later; the last one there is where that would be beyond it."""
+    try:
+        return at + timedelta(seconds=seconds)
+    except OverflowError:
+        return datetime.max.replace(microsecond=0, tzinfo=UTC)
+
+
 def _is_instant(text: str) -> str:
     if written(read_instant(text)) != text:
         raise ValueError("an instant like 2026-11-22T06:00:00Z is allowed")
@@ -235,7 +243,7 @@ async def _content(shelf: Shelf, item: Item, tree: Checkout, record: Record) -> 
     told = Attestation(item.name, State.VALID, "", record.by, at, until)
     if at > shelf.now + AHEAD:
         return replace(told, state=State.FUTURE, why=f"it was signed on {record.at}, which is to come")
-    until = min(until, at + timedelta(seconds=item.valid_for))
+    until = min(until, after(at, item.valid_for))
     told = replace(told, until=until)
     if other := _elsewhere(shelf, item, record):
         return replace(told, state=State.ELSEWHERE, why=f"it was signed for {other}")
@@ -255,7 +263,9 @@ async def _content(shelf: Shelf, item: Item, tree: Checkout, record: Record) -> 
     if item.bound_to == "spec" and record.spec_digest != shelf.spec_digest:
         return replace(told, state=State.VOID, why="pipeline.yaml has changed since")
     if item.bound_to == "revision" and not await tree.same_since(record.revision, FOLDER):
-        return replace(told, state=State.VOID, why=f"files have changed since revision {record.revision[:12]}")
+        return replace(
+            told, state=State.VOID, why=f"files have changed, or are hidden from git, since {record.revision[:12]}"
+        )
     if shelf.now >= until:
         return replace(told, state=State.EXPIRED, why=f"it ran out on {until:%Y-%m-%d}")
     return told

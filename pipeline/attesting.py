@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,6 +24,7 @@ from pipeline.attestations import (
     Record,
     Shelf,
     TextEvidence,
+    after,
     digest_of,
     parse,
     written,
@@ -165,7 +166,7 @@ def record(shelf: Shelf, item: Item, *, by: str, revision: str, shown: Evidence,
         statement=item.title,
         by=by,
         at=written(shelf.now),
-        valid_until=written(shelf.now + timedelta(seconds=lasts)),
+        valid_until=written(after(shelf.now, lasts)),
         evidence=shown,
         revision=revision,
         since=before.revision if before and before.revision != revision else "",
@@ -184,15 +185,19 @@ async def tried(shelf: Shelf, made: Record, signature: bytes) -> None:
 
 
 def keep(shelf: Shelf, made: Record, signature: bytes) -> None:
-    """Puts both files in place. The old ones stay until both new ones are on disk; half a pair never counts."""
+    """Puts both files in place. The old ones stay until both new ones are on disk; half a pair never counts.
+
+    Of two that sign for an item at once the later one's pair stays whole.
+    """
     places = {shelf.record(made.item): made.as_bytes(), shelf.signature(made.item): signature}
     folder = shelf.record(made.item).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        new = {_beside(path, content): path for path, content in places.items()}
-        for temporary, path in new.items():
-            temporary.replace(path)
-        _settle(folder)
+        with _alone(folder) as descriptor:
+            new = {_beside(path, content): path for path, content in places.items()}
+            for temporary, path in new.items():
+                temporary.replace(path)
+            os.fsync(descriptor)
     except OSError as error:
         raise Refused(
             f"{FOLDER}/{shelf.environment} cannot be written: {error.strerror}", "Make the folder writable, sign again."
@@ -209,9 +214,12 @@ def _beside(path: Path, content: bytes) -> Path:
     return Path(name)
 
 
-def _settle(folder: Path) -> None:
+@contextmanager
+def _alone(folder: Path) -> Iterator[int]:
+    """The folder's descriptor, while nobody else writes a pair into it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
     finally:
         os.close(descriptor)

@@ -441,6 +441,8 @@ class Plain(ConsoleListener):
         for line in _not_needed(report):
             self._line(f"accepted: {line}")
         self._line(f"{_ended(report)}: {self._short(report.summary)}")
+        if told := story.not_passed(report):
+            self._line(told)
         self._line(f"the service: {report.answers.service}")
         if error := report.first_error:
             self._line(f"first error: {error.told}")
@@ -772,8 +774,8 @@ class Terminal(ConsoleListener):
         outcome, ended = str(report.outcome or "ended"), _ended(report)
         self._print(Text())
         self._print(*self._folded(outcome.upper() + ended.removeprefix(outcome), f"bold {_STYLES.get(outcome, _BAD)}"))
-        said = f"{sentence(self._short(report.summary))}\nThe service: {report.answers.service}"
-        self._print(*self._folded(said))
+        said = (sentence(self._short(report.summary)), story.not_passed(report))
+        self._print(*self._folded("\n".join([*filter(None, said), f"The service: {report.answers.service}"])))
         if error := report.first_error:
             self._heading("what went wrong first")
             self._print(*self._indented(error.told, 2, "red"))

@@ -364,7 +364,8 @@ class Check:
     pci: tuple[str, ...] = ()
     """Requirements of PCI DSS v4.0.1 that its findings are evidence for; never a claim of compliance."""
     acceptable: bool = True
-    """Whether `accepted:` in pipeline.yaml may let its finding pass for a time. Never for leaks and signatures."""
+    """Whether `accepted:` in pipeline.yaml may let its finding pass for a time. Never for leaks, signatures
+    and what keeps orders whole."""
     looks_at: str = ""
     """What it looks at, in one or two sentences for its page in docs/checks/."""
     fix: str = ""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from pipeline.attestations import Attestation, State
+from pipeline.attestations import AHEAD, Attestation, State, after
 from pipeline.contracts import Past, PastFinding
 from pipeline.spec import STAGES, CheckStep, Duty, Spec
 from pipeline.verdict import Verdict
@@ -41,11 +41,11 @@ def standings(
 
 
 def _standing(name: str, duty: Duty, attested: Attestation, past: Past, now: datetime) -> Standing:
-    proof = last_pass(past.findings(duty.proven_by)) if duty.proven_by else None
+    proof = last_pass(past.findings(duty.proven_by), now) if duty.proven_by else None
     records = [(attested.done, attested.by)] if attested.done else []
     records += [(proof, f"check {duty.proven_by}")] if proof else []
     last, by = max(records, default=(None, ""), key=lambda record: record[0] or now)
-    due = None if last is None else last + timedelta(seconds=duty.every)
+    due = None if last is None else after(last, duty.every)
     note = "" if attested.done or attested.state is State.MISSING else f"{attested.state.value}: {attested.why}"
     return Standing(
         name=name,
@@ -61,13 +61,13 @@ def _standing(name: str, duty: Duty, attested: Attestation, past: Past, now: dat
     )
 
 
-def last_pass(findings: Sequence[PastFinding]) -> datetime | None:
+def last_pass(findings: Sequence[PastFinding], now: datetime) -> datetime | None:
     """When the newest PASS says its work was done: its evidence `done_at`, never later than the finding itself.
 
-    A PASS whose `done_at` is no instant with a zone proves nothing.
+    A PASS whose `done_at` is no instant with a zone proves nothing, and neither does one of the future.
     """
     for finding in findings:
-        if finding.verdict is not Verdict.PASS:
+        if finding.verdict is not Verdict.PASS or finding.at > now + AHEAD:
             continue
         if "done_at" not in finding.evidence:
             return finding.at

@@ -76,6 +76,9 @@ def judge(data: object, names: Names, mistakes: Mistakes) -> None:
     for name, duty in _mapping(data, "duties").items():
         proof = duty.get("proven_by") if isinstance(duty, Mapping) else None
         _name(("duties", name, "proven_by"), proof, names.checks, "`./inv checks`", mistakes)
+        if name in _mapping(data, "sign_offs"):
+            found = f"'{shown(name)}', which is a sign-off too"
+            mistakes.add(("duties", name), found, "a name of its own: one signature would count for both", key=True)
 
 
 # ---- steps --------------------------------------------------------------------------------------------------

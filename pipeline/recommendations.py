@@ -11,7 +11,7 @@ from pipeline.words import fold, one_line, printable, sentence
 
 _DUTIES = (
     "Review the payment logs every week.",
-    "Test the webhook endpoint every month: ./inv verify.",
+    "Test the webhook endpoint every month: ./inv verify --env {environment}.",
     "Rotate the credentials every quarter, and review the security configuration then.",
 )
 _PRODUCTION = (
@@ -23,7 +23,8 @@ _PRODUCTION = (
 def recommendations(environment: str, entries: Sequence[Entry]) -> tuple[str, ...]:
     """Sentences, each once: what the findings of a run advise, what is accepted in it, then rows G16 and G21."""
     report = story.build(entries)
-    duties = (*_PRODUCTION, *_DUTIES) if environment == "production" else _DUTIES
+    general = (*_PRODUCTION, *_DUTIES) if environment == "production" else _DUTIES
+    duties = (line.format(environment=environment) for line in general)
     found = [f"{finding.check}: {finding.remedy or finding.reason}" for finding in report.recommendations]
     told = (sentence(one_line(printable(line))) for line in (*found, *_accepted(report.accepted)))
     return tuple(dict.fromkeys((*told, *duties)))

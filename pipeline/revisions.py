@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from pipeline.secrets import Redactor
 _LIMIT_S = 30.0
 _OF_ANOTHER_CHECKOUT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR")
 """What a hook leaves in the environment; with it `-C` would not decide which checkout is asked."""
+_BLOB = re.compile(r"100(?:644|755) blob (?P<id>[0-9a-f]{40,64})\t")
+"""An ordinary file in what `git ls-tree` prints; a symbolic link has another mode."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,28 @@ class Checkout:
         return None if self.shallow else False
 
     async def same_since(self, revision: str, but: str) -> bool:
-        """Whether no tracked file differs from `revision`, commits and the working tree counted; `but` left out."""
+        """Whether no tracked file differs from `revision`, commits and the working tree counted; `but` left out.
+
+        A file that git was told not to look at (`update-index --assume-unchanged`, `--skip-worktree`) may differ.
+        """
         everything = (":/", f":(exclude){but}")
-        return (await self._git("diff", "--quiet", "--no-ext-diff", revision, "--", *everything)).returncode == 0
+        quiet = ("diff", "--quiet", "--no-ext-diff", "--ignore-submodules=untracked")
+        if (await self._git(*quiet, revision, "--", *everything)).returncode != 0:
+            return False
+        listed = await self._git("ls-files", "-v", "-z", "--", *everything)
+        hidden = any(line[:1].islower() or line[:1] == "S" for line in listed.stdout.split("\0"))
+        return listed.returncode == 0 and not hidden
 
     async def committed(self, path: str) -> bool:
-        """Whether `path` (relative to the root) is in HEAD as it stands on disk."""
-        done = await self._git("ls-tree", "--name-only", self.head, "--", path)
-        if done.returncode != 0 or not done.stdout.strip():
+        """Whether `path` (relative to the root) is an ordinary file whose very bytes are those that HEAD has.
+
+        Bytes are compared, not what `git diff` says: that can be told to look away, and takes a link for its target.
+        """
+        kept = _BLOB.match((await self._git("ls-tree", self.head, "--", path)).stdout)
+        if kept is None or (self.root / path).is_symlink():
             return False
-        return (await self._git("diff", "--quiet", "--no-ext-diff", self.head, "--", path)).returncode == 0
+        here = await self._git("hash-object", "--no-filters", "--", path)
+        return here.returncode == 0 and here.stdout.strip() == kept["id"]
 
 
 async def checkout(root: Path) -> Checkout:
@@ -68,7 +83,7 @@ async def checkout(root: Path) -> Checkout:
 
 async def _git(root: Path, *args: str) -> Completed:
     environment = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_CHECKOUT}
-    argv = ("git", "-C", str(root), "-c", "core.fsmonitor=false", *args)
+    argv = ("git", "--no-replace-objects", "-C", str(root), "-c", "core.fsmonitor=false", *args)
     return await command.run(
         argv, timeout=_LIMIT_S, redactor=Redactor([]), env={**environment, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     )

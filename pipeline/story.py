@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.accepting import Acceptance, State
 from pipeline.events import Entry, Kind
 from pipeline.verdict import Place, Verdict
+from pipeline.words import sentence
 
 NO_END = "no end"
 """The mark of a step that began and whose end is not recorded."""
@@ -754,10 +755,16 @@ def _live(facts: _Facts, header: Header) -> Live:
                 state, release = ServiceState.NOT_CLOSED if not_closed else ServiceState.CLOSED, None
             case _:
                 pass
-    return Live(state, release, _live_sentence(state, release, why))
+    asked = header.verb not in _LOOKING
+    return Live(state, release, _live_sentence(state, release, why, asked=asked))
 
 
-def _live_sentence(state: ServiceState, release: str | None, why: str) -> str:
+_LOOKING = ("validate", "verify", "drill", "drill.one")
+"""Verbs whose runs do not ask which release was verified last: that they name none says nothing."""
+
+
+def _live_sentence(state: ServiceState, release: str | None, why: str, *, asked: bool) -> str:
+    """`asked`: the run looked up the last verified release, so that none recorded means there was none."""
     match state:
         case ServiceState.VERIFIED:
             return f"Yes. Release {release} serves and takes payments; it is verified."
@@ -769,8 +776,10 @@ def _live_sentence(state: ServiceState, release: str | None, why: str) -> str:
             return "No, and it is NOT closed: close it by hand at once."
         case ServiceState.UNCHANGED if release:
             return f"As it was before: this run changed nothing. The last verified release is {release}."
-        case ServiceState.UNCHANGED:
+        case ServiceState.UNCHANGED if asked:
             return "As it was before: this run changed nothing. No verified release was recorded before it."
+        case ServiceState.UNCHANGED:
+            return "As it was before: this run judged it and changed nothing."
         case _:
             return f"{why} `./inv status` shows what serves now."
 
@@ -797,7 +806,9 @@ def _answers(report: RunReport) -> Answers:
 
 def _happened(report: RunReport) -> str:
     if report.summary:
-        return report.first_error.named_in(report.summary) if report.first_error else report.summary
+        said = report.first_error.named_in(report.summary) if report.first_error else report.summary
+        more = not_passed(report)
+        return f"{sentence(said)} {more}" if more else said
     if report.outcome is None and report.stages:
         stage = report.stages[-1]
         open_steps = [step.name for step in stage.steps if step.outcome is None]
@@ -806,6 +817,14 @@ def _happened(report: RunReport) -> str:
             f"The record ends in stage {stage.name}{' of the way back' if stage.phase is Phase.WAY_BACK else ''}{at}."
         )
     return "Not recorded."
+
+
+def not_passed(report: RunReport) -> str:
+    """All checks that did not pass, where they are more than the first that a refused run names; else ''."""
+    names = list(dict.fromkeys(finding.check for finding in report.blocking))
+    if report.outcome is not Outcome.REFUSED or len(names) < 2:
+        return ""
+    return f"{len(names)} checks did not pass: {', '.join(names)}."
 
 
 _TYPED = {"drill": "drill --all", "drill.one": "drill --fault NAME"}
@@ -843,8 +862,9 @@ def _todo(report: RunReport) -> list[str]:
 def _todo_unfinished(report: RunReport, where: str) -> list[str]:
     if report.superseded_by:
         return [f"Nothing. Run {report.superseded_by} has put this one right."]
+    verb = report.header.verb or "deploy"
     if report.live.state is ServiceState.UNCHANGED:
-        return [f"If it is not running any more, run `./inv {report.header.verb or 'deploy'}{where}` again."]
+        return [f"If it is not running any more, run `./inv {_TYPED.get(verb, verb)}{where}` again."]
     return [
         f"See whether it still runs, and what serves: `./inv status{where}`.",
         f"If it has stopped, go back with `./inv rollback{where}`, or on with `./inv deploy --resume{where}`.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -72,13 +73,13 @@ RULES = (
     Rule("base-uri", "a base element put into the page would redirect every relative address", "base-uri 'none'"),
 )
 
-_ANYWHERE = ("*", "http:", "https:", "data:", "http://*", "https://*")
+_ANYWHERE = re.compile(r"(?:https?|data):|(?:https?://)?\*(?::(?:\d+|\*))?/?", re.IGNORECASE)
 
 
 def missing(policies: Sequence[Policy]) -> Iterable[tuple[Rule, str]]:
     """The rules that no policy keeps, each with what was found. One policy that keeps a rule is enough."""
     for rule in RULES:
         given = [policy.directives[rule.directive] for policy in policies if rule.directive in policy.directives]
-        open_to = [" ".join(values) for values in given if any(v.lower() in _ANYWHERE for v in values)]
+        open_to = [" ".join(values) for values in given if any(_ANYWHERE.fullmatch(v) for v in values)]
         if len(open_to) == len(given):
             yield rule, f"`{rule.directive} {open_to[0][:80]}` allows any host" if open_to else "it is missing"

@@ -13,9 +13,9 @@ from checks.facts.web import Served, Visitor, visiting
 from pipeline.contracts import World
 
 LARGEST_ASSET = 16 * 1024 * 1024
-MOST_ASSETS = 200
+MOST_ASSETS = 600
 
-_IMPORTS_DEEP = 5
+_IMPORTS_DEEP = 25
 _JAVASCRIPT = re.compile(r"(application|text)/(x-)?(java|ecma|j|live)script")
 
 
@@ -24,7 +24,8 @@ class Asset:
     """A script or style as served: `hashes` as in SRI over its bytes, `maps` the source maps it or its headers name.
 
     `imports` are the absolute addresses of what it imports by a literal, `by` the file that imports this one, '' where
-    a page names it. `problem` says why it was not read. The bytes are not kept.
+    a page names it. `home`: the service itself serves it, without a detour. `problem` says why it was not read. The
+    bytes are not kept, and come from where its redirects end.
     """
 
     url: str
@@ -71,18 +72,19 @@ def _left_out(visitor: Visitor, url: str, by: str) -> Asset:
 
 async def _asset(visitor: Visitor, url: str, by: str) -> Asset | None:
     """None for an import that no browser runs: text that looks like one leads to no script."""
-    served = await visitor.ask(url, largest=LARGEST_ASSET)
+    answers = await visitor.follow(url, largest=LARGEST_ASSET)
+    served, home = answers[-1], all(visitor.is_home(answer.url) for answer in answers)
     runs = bool(_JAVASCRIPT.fullmatch(served.media_type))
-    refused = served.status in range(300, 500) and served.status != 429
+    refused = served.status in range(400, 500) and served.status != 429
     if by and (refused or (served.status == 200 and not runs)):
         return None
-    found = Asset(url, visitor.is_home(url), served.status, (), _maps(served), by=by)
+    found = Asset(url, home, served.status, (), _maps(served), by=by)
     if served.status != 200:
         return replace(found, problem=str(served))
     if served.cut:
         return replace(found, problem=f"{url}: longer than {LARGEST_ASSET // 2**20} MiB")
     hashed = await asyncio.to_thread(hashes, served.body)
-    return replace(found, hashes=hashed, imports=imported(served.body, url) if runs else ())
+    return replace(found, hashes=hashed, imports=imported(served.body, served.url) if runs else ())
 
 
 _MAP_COMMENT = re.compile(rb"(?://|/\*)[#@]\s{0,9}sourceMappingURL\s{0,9}=\s{0,9}([^\s'\"*]{1,300})")

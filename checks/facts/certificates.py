@@ -59,11 +59,19 @@ class Certificate:
 
     def is_for(self, host: str) -> bool:
         """Whether it names `host`, by RFC 6125: `*` stands for one whole label, the leftmost; addresses match whole."""
-        host = host.rstrip(".").lower()
+        host = _in_ascii(host.rstrip(".").lower())
         address = _address(host)
         if address is not None:
             return any(_address(name) == address for name in self.names)
         return any(_fits(host, name.rstrip(".").lower()) for name in self.names)
+
+
+def _in_ascii(host: str) -> str:
+    """As certificates have it."""
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        return host
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

@@ -127,9 +127,14 @@ def _one_of(page: Page, header: str, allowed: tuple[str, ...]) -> Said:
 
 
 def _kept(page: Page) -> Said:
-    """A shared cache may hand one customer's page to another: what a page says of caching must forbid that."""
-    said = {part.partition("=")[0].strip().lower() for part in _listed(page, "cache-control")}
-    if said & {"no-store", "no-cache", "private"}:
+    """A shared cache may hand one customer's page to another: what a page says of caching must forbid that.
+
+    A cache that must ask each time does not (RFC 9111, 5.2.2): hosts of static sites send that with `public`.
+    """
+    given = {part.lower().replace(" ", "") for part in _listed(page, "cache-control")}
+    said = {part.partition("=")[0] for part in given}
+    asks = "max-age=0" in given and said & {"must-revalidate", "proxy-revalidate"}
+    if said & {"no-store", "no-cache", "private"} or (asks and said.isdisjoint({"s-maxage", "stale-while-revalidate"})):
         return None
     if "public" in said or "s-maxage" in said:
         return Verdict.FAIL, f"Cache-Control is {shown(', '.join(sorted(said)))}: shared caches may keep the page"

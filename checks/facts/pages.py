@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from checks.facts.html import Document, absolute, read
+from checks.facts.document import read
+from checks.facts.html import Document
 from checks.facts.web import Served, Visitor, visiting
 from checks.judging import Unjudged, counted
 from pipeline.contracts import World
@@ -145,8 +146,8 @@ class _Walk:
             if named or holds:
                 self.pages.setdefault(page.served.url, page)
                 self._doubt(page)
-        elif named or page.served.status == 0 or page.served.status >= 500:
-            leads = f" leads to {_target(page.served)[:120]}," if _target(page.served) else ""
+        elif named or page.served.status in (0, 429) or page.served.status >= 500:
+            leads = f" leads to {page.served.target[:120]}," if page.served.target else ""
             kind = page.served.media_type or "no type"
             self.unread.append(f"{page.served},{leads} {kind}; a page of the service is expected")
 
@@ -159,10 +160,7 @@ class _Walk:
     async def _read(self, url: str, why: str) -> Page:
         moved: list[Served] = []
         served = await self._visitor.ask(url, largest=LARGEST_PAGE)
-        while len(moved) < _REDIRECTS and served.status in range(300, 400):
-            target = _target(served)
-            if not target or not self._visitor.is_home(target):
-                break
+        while len(moved) < _REDIRECTS and (target := served.target) and self._visitor.is_home(target):
             moved.append(served)
             self._seen.add(target)
             served = await self._visitor.ask(target, largest=LARGEST_PAGE)
@@ -170,10 +168,6 @@ class _Walk:
         if served.media_type in _HTML:
             document = await asyncio.to_thread(read, _text(served), served.url)
         return Page(_path(url, self.base), why, served, document, tuple(moved))
-
-
-def _target(served: Served) -> str:
-    return absolute(served.url, next(iter(served.all("location")), ""))
 
 
 def _path(url: str, base: str) -> str:

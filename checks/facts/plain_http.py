@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ class Door(StrEnum):
 class Heard:
     """The answer to GET `path` over plain http: a status and the header Location, or status 0 and what happened.
 
-    `unknown`: nothing can be concluded from it.
+    `unknown`: nothing can be concluded from it. `at` is the address asked, '' where the name leads to one alone.
     """
 
     path: str
@@ -39,6 +39,11 @@ class Heard:
     location: str
     said: str
     unknown: bool = False
+    at: str = ""
+
+    @property
+    def asked(self) -> str:
+        return f"GET {self.path}" + (f" at {self.at}" if self.at else "")
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,23 @@ async def ask(world: World, port: int | None, within: float) -> PlainHttp:
         )
     plain = port or plain_port(https_port)
     doors = await _doors(host, plain, within)
-    heard: Sequence[Heard] = ()
-    if Door.OPEN in doors.values():
-        base = f"http://{f'[{host}]' if ':' in host else host}:{plain}"
-        async with world.http() as client:
-            heard = await asyncio.gather(*(_get(client, base, path, within) for path in paths(world)))
+    opened = [address for address, door in doors.items() if door is Door.OPEN]
+    named = _bracketed(host) if plain == 80 else f"{_bracketed(host)}:{plain}"
+    async with world.http() as client:
+        heard = await asyncio.gather(
+            *(
+                _get(client, f"http://{_bracketed(address)}:{plain}", named, path, within)
+                for address in opened
+                for path in paths(world)
+            )
+        )
+    if len(opened) > 1:
+        heard = [replace(one, at=at) for one, at in zip(heard, (a for a in opened for _ in paths(world)), strict=True)]
     return PlainHttp(host, https_port, plain, doors, tuple(heard))
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def plain_port(https_port: int) -> int:
@@ -108,11 +124,17 @@ async def _door(address: str, port: int, within: float) -> Door:
     return Door.OPEN
 
 
-async def _get(client: httpx.AsyncClient, base: str, path: str, within: float) -> Heard:
+async def _get(client: httpx.AsyncClient, base: str, named: str, path: str, within: float) -> Heard:
     import httpx
 
     try:
-        async with asyncio.timeout(within), client.stream("GET", base + path, timeout=within) as answer:
+        async with (
+            asyncio.timeout(within),
+            client.stream("GET", base + path, headers={"Host": named}, timeout=within) as answer,
+        ):
+            if "cf-mitigated" in answer.headers:  # Cloudflare asks whether we are a person: a browser may be served
+                said = f"answered {answer.status_code} with a challenge in place of what others get"
+                return Heard(path, answer.status_code, "", said, unknown=True)
             location = answer.headers.get("location", "")
             return Heard(path, answer.status_code, location, f"answered {answer.status_code}")
     except (TimeoutError, httpx.TimeoutException):

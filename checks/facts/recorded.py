@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pipeline.contracts import World
+from pipeline.errors import TollgateError
 from pipeline.verdict import Verdict
 
 
@@ -23,7 +24,12 @@ class Recorded:
 
 
 def recorded(world: World, check: str) -> Recorded | None:
-    for past in world.past(world.environment_name).findings(check):
+    """None as well where the record cannot be trusted: gates refuse it, and a way back must not hang on it."""
+    try:
+        findings = world.past(world.environment_name).findings(check)
+    except TollgateError:
+        return None
+    for past in findings:
         if past.verdict in (Verdict.PASS, Verdict.ADVICE):
             return Recorded(past.run, past.evidence)
     return None

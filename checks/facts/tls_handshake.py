@@ -86,11 +86,11 @@ def accepting(version: ssl.TLSVersion) -> ssl.SSLContext:
     return context
 
 
-async def shake(host: str, port: int, context: ssl.SSLContext, within: float) -> Shaken:
-    """One whole handshake, within so many seconds."""
+async def shake(host: str, port: int, context: ssl.SSLContext, within: float, at: str = "") -> Shaken:
+    """One whole handshake, within so many seconds; `at` is the address to connect to in place of looking it up."""
     try:
         async with asyncio.timeout(within):
-            _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
+            _, writer = await asyncio.open_connection(at or host, port, ssl=context, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         return _not(Outcome.OFFERED, error.verify_message, error.verify_code)
     except ssl.SSLError as error:
@@ -117,10 +117,10 @@ def _without(error: OSError | UnicodeError, within: float) -> tuple[Outcome, str
     if isinstance(error, TimeoutError):
         return Outcome.UNCLEAR, f"it gave no answer within {within:g} s"
     if isinstance(error, ConnectionRefusedError):
-        return Outcome.UNCLEAR, "the connection was refused"
+        return Outcome.AWAY, "the connection was refused"
     if isinstance(error, ConnectionError):
         return Outcome.CLOSED, "it closed the connection without an answer"
-    return Outcome.UNCLEAR, f"no connection ({error})"
+    return Outcome.AWAY, f"no connection ({error})"
 
 
 def _chain(tls: ssl.SSLObject, method: str) -> tuple[bytes, ...]:
@@ -132,11 +132,11 @@ def _chain(tls: ssl.SSLObject, method: str) -> tuple[bytes, ...]:
     return tuple(ssl.PEM_cert_to_DER_cert(c.public_bytes()) for c in inner() or ()) if inner is not None else ()
 
 
-async def knock(host: str, port: int, version: int, random: bytes, within: float) -> Attempt:
+async def knock(host: str, port: int, version: int, random: bytes, within: float, at: str = "") -> Attempt:
     """Whether the server would speak an old version: one ClientHello, and what comes back within so many seconds."""
     try:
         async with asyncio.timeout(within):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await asyncio.open_connection(at or host, port)
             try:
                 writer.write(hello(version, host, random))
                 return await _answered(reader, version)

@@ -47,11 +47,12 @@ _MISREAD = frozenset({10, 47, 50, 51})
 
 
 class Outcome(StrEnum):
-    """What came of asking for one version. `CLOSED`: the connection ended without a word."""
+    """What came of asking for one version. `CLOSED`: the connection ended without a word; `AWAY`: there was none."""
 
     OFFERED = "offered"
     REFUSED = "refused"
     CLOSED = "closed"
+    AWAY = "away"
     UNCLEAR = "unclear"
 
 

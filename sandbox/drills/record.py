@@ -160,6 +160,8 @@ def _finish(record: Record, faults: Sequence[Fault], failure: BaseException | No
         case _:
             outcome, code, summary = "bug", Exit.BUG, f"a bug of Tollgate: {type(failure).__name__}"
     summary = summary.split("\n")[0]
+    if bad and failure is not None:  # what it showed before it broke off does not go away with Ctrl-C
+        outcome, summary = "refused", f"{summary}; not as it must be: {', '.join(bad)}"
     if outcome != "done":
         first = bad[0] if bad else ""
         append(

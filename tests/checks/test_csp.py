@@ -112,6 +112,11 @@ def test_policies_are_split_as_browsers_split_them() -> None:
         ("form-action 'self', frame-ancestors 'none', base-uri 'self'", []),
         ("form-action https:; frame-ancestors *; base-uri http:", ["form-action", "frame-ancestors", "base-uri"]),
         ("form-action *; frame-ancestors 'none'; base-uri 'none', form-action 'self'", []),
+        (
+            "form-action *:443; frame-ancestors HTTPS://*:*; base-uri http://*/",
+            ["form-action", "frame-ancestors", "base-uri"],
+        ),
+        ("form-action *.shop.test; frame-ancestors https://*.shop.test:*; base-uri 'self'", []),
         ("form-action; frame-ancestors; base-uri", []),
         ("default-src 'none'", ["form-action", "frame-ancestors", "base-uri"]),
     ],

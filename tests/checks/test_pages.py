@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from checks import (
     pages_no_source_maps,
     pages_scripts_inventoried,
 )
-from checks.facts.html import absolute, hashes, imported, read
+from checks.facts.document import read
+from checks.facts.html import absolute, hashes, imported
 from checks.facts.pages import DEEPEST, MOST_PAGES, pages
 from pipeline.contracts import Check, World
 from pipeline.facts import Facts
@@ -154,6 +157,39 @@ async def test_no_answer_is_too_odd_to_judge(tmp_path: Path, answer: bytes) -> N
             assert finding.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) or odd_but_harmless, finding
 
 
+@pytest.mark.parametrize(
+    ("coding", "pack", "word"),
+    [
+        ("gzip", gzip.compress, ""),
+        ("gzip", lambda body: gzip.compress(body)[:-9], "no end"),
+        ("gzip", lambda body: gzip.compress(body) + b"more", "something behind it"),
+        ("gzip", lambda body: body, "cannot be unpacked"),
+        ("br", lambda body: body, "packed as 'br'"),
+        ("gzip", lambda body: gzip.compress(body + bytes(64 * 2**20), 9), "what follows its first"),
+    ],
+)
+async def test_packed_pages_are_read_whole_or_not_judged(
+    certificates: Certificates, tmp_path: Path, coding: str, pack: Callable[[bytes], bytes], word: str
+) -> None:
+    """A page may come compressed; one that breaks off, or swells beyond all bounds, does not pass."""
+    site = Site()
+    site.replies["/"] = Reply(pack(b"<!doctype html><form>"), headers={"Content-Encoding": coding})
+    async with met(certificates, tmp_path, site) as made:
+        finding = await ask(pages_headers_safe.CHECK, made)
+    assert (finding.verdict is Verdict.PASS, word in finding.reason) == (not word, True), finding
+
+
+async def test_a_page_that_was_turned_away_for_haste_is_not_left_out(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    """A linked page that a rate limit answers in place of is not judged, so nothing passes."""
+    site = Site()
+    site.replies |= {"/": Reply("<a href=/pay>"), "/pay": Reply("slower", 429)}
+    async with met(certificates, tmp_path, site) as made:
+        finding = await ask(pages_headers_safe.CHECK, made)
+    assert (finding.verdict, "/pay: answered 429" in finding.reason) == (Verdict.INCONCLUSIVE, True)
+
+
 async def test_only_the_service_sees_the_run_s_proof(certificates: Certificates, tmp_path: Path) -> None:
     """The token that passes a closed door goes to the service itself and to no host that its pages name."""
     foreign = Site({"/far.js": Reply("far()", type="text/javascript")})
@@ -208,6 +244,17 @@ def test_scripts_are_read_as_browsers_read_them() -> None:
         "<div/><p a=1 a=2 / ><ScRiPt\tSRC = '/x.js'/></sCript>",
         "<?php ?><script src=/x.js></script>",
         "<!doctype html><!unknown><script src=/x.js></script>",
+        "<p a='><script src=/x.js></script>",
+        "<title><!--</title><script src=/x.js></script>-->",
+        "<noscript><!--</noscript><script src=/x.js></script>-->",
+        "<textarea><!-- </TEXTAREA ><script src=/x.js></script>",
+        "<iframe><!--</iframe><script src=/x.js></script>",
+        "<svg><style><script src=/x.js></script></style></svg>",
+        "<svg><title><script src=/x.js></script></title></svg>",
+        "<svg><title/></svg><script src=/x.js></script>",
+        "<svg><![CDATA[ > <!-- ]]><script src=/x.js></script> -->",
+        "<iframe srcdoc='<script src=/x.js></script>'></iframe>",
+        "<iframe srcdoc='<iframe srcdoc=\"&lt;script src=/x.js>&lt;/script>\">'></iframe>",
     ],
 )
 def test_no_script_hides_behind_odd_markup(html: str) -> None:
@@ -222,6 +269,30 @@ def test_a_script_that_no_browser_runs_is_none(html: str) -> None:
     assert read(html, "https://shop.test/").scripts == ()
 
 
+def test_markup_within_markup_without_end_is_not_read() -> None:
+    """A page that hides markup in texts within texts is not taken for one that was read."""
+    assert read("<title>" * 50 + "<script src=/x.js></script>", "https://shop.test/").problem
+    assert read("<svg><![CDATA[ > ]]>" * 50_000 + "</a " * 500_000, "https://shop.test/").problem
+    assert not read("<title>Pay &lt;b> a < b</title><style>a>b{}</style>" * 50, "https://shop.test/").problem
+
+
+def test_frames_and_refreshes_lead_to_pages() -> None:
+    """What a page shows in a frame, or moves on to by itself, is on the way to a payment as well."""
+    html = """<iframe src=pay></iframe><object data='/o'></object><frame src=/f>
+    <meta http-equiv=Refresh content="0; URL='/later'"><meta http-equiv=refresh content=5>
+    <meta name=x content='0;/no'>"""
+    base = "https://shop.test/"
+    assert read(html, base).links == (f"{base}pay", f"{base}o", f"{base}f", f"{base}later")
+
+
+def test_an_import_map_names_scripts() -> None:
+    """What bare names stand for is imported."""
+    mapped = '{"imports": {"vue": "https://cdn.test/vue.js", "a/": "./a/", "b": "/b.js"}}'
+    html = f"<script type=importmap>{mapped}</script>"
+    found = read(html, "https://shop.test/x/").scripts
+    assert found[0].imports == ("https://cdn.test/vue.js", "https://shop.test/x/a/", "https://shop.test/b.js")
+
+
 def test_forms_and_their_buttons_lead_somewhere() -> None:
     """Where a form goes is made absolute, also where a button says otherwise."""
     document = read("<form action=pay method=POST><button formaction='https://evil.test/x'>", "https://shop.test/a/b")
@@ -230,6 +301,7 @@ def test_forms_and_their_buttons_lead_somewhere() -> None:
 
 PIECES = (
     "<script|</script|>|<!--|-->|<![CDATA[|]]>|<![if|<!doctype |<?| src=|'|/>|<form action=|<base href=|<a href=|"
+    "<title>|<iframe srcdoc=|"
     + ('http://[|//|:99999999|&#x110000;|&#xd800;|\0|on=|"|javascript:|<link rel=stylesheet href=')
 )
 HTML = st.lists(st.sampled_from(PIECES.split("|")) | st.text(max_size=8)).map("".join)

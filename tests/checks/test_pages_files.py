@@ -65,6 +65,14 @@ MAPPED: tuple[tuple[str, Mapping[str, str], Mapping[str, Reply], Verdict, str], 
     ("shop()", {}, {"/shop.js.map": Reply("<!doctype html>the first page")}, PASS, ""),
     ("shop()", {}, {"/shop.js.map": Reply("{}", type="application/json")}, PASS, ""),
     ("shop()", {}, {"/shop.js.map": Reply("busy", 503)}, UNKNOWN, "is unknown"),
+    (
+        "shop()",
+        {},
+        {"/shop.js.map": Reply("", 302, headers={"Location": "/m"}), "/m": Reply(MAP)},
+        FAIL,
+        "/shop.js.map",
+    ),
+    ("shop()", {}, {"/shop.js.map": Reply('{"version":3,"names":[' + '"a",' * 40_000)}, FAIL, "/shop.js.map"),
     ("shop()", {}, {"/shop.js": Reply("gone", 404)}, UNKNOWN, "/shop.js: answered 404"),
     ("shop()\n//# sourceMappingURL=https://127.0.0.2/far.map", {}, {}, PASS, ""),
 )
@@ -365,6 +373,23 @@ async def test_what_a_script_imports_is_a_script_too(certificates: Certificates,
         assert (await ask(pages_no_source_maps.CHECK, replace(made, facts=Facts()))).verdict is UNKNOWN
 
 
+async def test_a_script_that_moved_is_the_one_at_the_end_of_its_redirects(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    """What a browser runs is what is judged, for scripts and imports; one that moves without end is not."""
+    site = with_script(body="import './one.js'")
+    site.replies["/one.js"] = Reply("", 302, headers={"Location": "/two.js"})
+    site.replies["/two.js"] = script("two()")
+    entries = [listed("/shop.js", approved("import './one.js'")), listed("/one.js", approved("two()"))]
+    async with met(certificates, tmp_path, site, {"scripts": entries}) as made:
+        assert (await scripts(made)).verdict is PASS
+        site.replies["/two.js"] = script("evil()")
+        finding = await scripts(replace(made, facts=Facts()))
+        assert (finding.verdict, "'/one.js' is served as" in finding.reason) == (FAIL, True)
+        site.replies["/two.js"] = Reply("", 302, headers={"Location": "/one.js"})
+        assert (await scripts(replace(made, facts=Facts()))).verdict is UNKNOWN
+
+
 async def test_a_chain_of_imports_is_bounded(certificates: Certificates, tmp_path: Path) -> None:
     """A script that imports without end is followed a little, and what was not read keeps the check from passing."""
 
@@ -379,8 +404,8 @@ async def test_a_chain_of_imports_is_bounded(certificates: Certificates, tmp_pat
     site.replies["/"] = Reply("<script src=/1.js></script>")
     async with met(certificates, tmp_path, site, {"scripts": [listed("/*.js", "built")]}) as made:
         finding = await scripts(made)
-    assert (finding.verdict, "5 deep are read at most" in finding.evidence["problems"][-1]) == (FAIL, True)  # type: ignore[index]
-    assert "/6.js" not in [request.path for request in site.seen]
+    assert (finding.verdict, "25 deep are read at most" in finding.evidence["problems"][-1]) == (FAIL, True)  # type: ignore[index]
+    assert "/26.js" not in [request.path for request in site.seen]
 
 
 @pytest.mark.parametrize(

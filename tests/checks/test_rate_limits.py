@@ -154,6 +154,7 @@ async def found(tmp_path: Path, answers: Mapping[str, Answering], **params: obje
         (limiting(15, 12, Retry_After="0"), GOOD, {}, Verdict.ADVICE, "at once"),
         (limiting(15, 12, Retry_After="86400"), GOOD, {}, Verdict.ADVICE, "longer than 3600 s"),
         (limiting(15, 12, Retry_After="90"), GOOD, {}, Verdict.ADVICE, "more patience"),
+        (limiting(0, Retry_After="90"), GOOD, {}, Verdict.INCONCLUSIVE, "429 from the first request on"),
         (limiting(15, Retry_After="1"), GOOD, {}, Verdict.FAIL, "still 429"),
         (limiting(59, 12, Retry_After="1"), GOOD, {}, Verdict.PASS, "after 59 requests"),
         (limiting(60, 12, Retry_After="1"), GOOD, {}, Verdict.FAIL, "no limit in force within 60 requests"),

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from checks.artifact_as_built import CHECK as AS_BUILT
 from checks.artifact_as_built import files_of
 from checks.clock_agrees import CHECK as CLOCK
-from checks.clock_agrees import compare, http_date, seconds
+from checks.clock_agrees import compare, seconds
 from checks.drill_recent import CHECK as DRILL
+from checks.facts.retry_after import http_date
 from pipeline.contracts import Addresses, Past, PastFinding, PastRun, ReleaseId, World
 from pipeline.verdict import Verdict
-from tests.checks.worlds import ask, at, world
+from tests.checks.worlds import ask, at, random_text, world
 from tests.targets import areas
 
 NOW = datetime.now(UTC)
@@ -166,6 +167,14 @@ async def test_what_a_cache_kept_is_as_old_as_it_says(tmp_path: Path) -> None:
         assert (await ask(CLOCK, addressed(tmp_path, gateway))).verdict is Verdict.PASS
 
 
+async def test_a_login_in_the_gateway_s_address_is_not_repeated(tmp_path: Path) -> None:
+    """Whoever wrote a password into an address finds it in no finding."""
+    login = f"{random_text()}:{random_text()}"
+    finding = await ask(CLOCK, addressed(tmp_path, f"https://{login}@127.0.0.1:9/?key={login}"))
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert not any(part in f"{finding}" for part in login.split(":"))
+
+
 @pytest.mark.parametrize("address", ["", "no address", "https://[::1", "ftp://127.0.0.1", "http://127.0.0.1:99999"])
 async def test_an_address_that_is_none_tells_no_time(tmp_path: Path, address: str) -> None:
     """Whatever stands in the setting of the gateway's address, the check says that nothing is known."""
@@ -190,13 +199,13 @@ async def test_an_address_that_is_none_tells_no_time(tmp_path: Path, address: st
 )
 def test_dates_of_http(text: str, instant: datetime | None) -> None:
     """The three forms of a date are understood, in GMT and nothing else."""
-    assert http_date(text) == instant
+    assert http_date(text, NOW) == instant
 
 
 @given(st.text(max_size=60) | st.from_regex(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT"))
 def test_no_date_makes_the_clock_check_stumble(text: str) -> None:
     """Whatever a stranger sends as Date or Age is read or refused, never an exception."""
-    told = http_date(text)
+    told = http_date(text, NOW)
     assert told is None or told.tzinfo is UTC
     assert seconds(text) >= 0
 
@@ -258,6 +267,17 @@ async def test_a_release_that_is_not_what_was_built_fails(staged: tuple[World, P
         assert (finding.verdict, word in finding.reason) == (Verdict.FAIL, True), finding
         path.unlink() if before is None else path.write_bytes(before)
     assert (await ask(AS_BUILT, made)).verdict is Verdict.PASS
+
+
+async def test_a_link_is_no_file_of_the_release(staged: tuple[World, Path, Path]) -> None:
+    """A file on the target that was replaced by a link to the same bytes can change at any time, and fails."""
+    made, _, folder = staged
+    elsewhere = folder.parent / "elsewhere.html"
+    elsewhere.write_text((folder / "index.html").read_text())
+    (folder / "index.html").unlink()
+    (folder / "index.html").symlink_to(elsewhere)
+    finding = await ask(AS_BUILT, made)
+    assert (finding.verdict, "index.html (l, no plain file)" in finding.reason) == (Verdict.FAIL, True), finding
 
 
 async def test_a_manifest_rewritten_to_fit_is_seen_by_its_digest(staged: tuple[World, Path, Path]) -> None:

@@ -316,6 +316,8 @@ async def test_without_a_lock_file_or_an_auditor_nothing_is_audited(tmp_path: Pa
     cases: list[tuple[dict[str, str], dict[str, Any], str]] = [
         ({}, {}, "no lock file is in ."),
         ({"requirements_dev__txt": "pytest==1"}, {}, "no lock file is in ."),
+        ({"requirements_docker__txt": "flask==1"}, {}, "no program `pip-audit`"),
+        ({"yarn__lock": "# yarn lockfile v1"}, {}, "yarn.lock: its kind is not read here"),
         ({}, {"paths": ("frontend",)}, "there is no"),
         ({"uv__lock": "package = []"}, {}, "uv.lock names none"),
         ({"uv__lock": "[[package]"}, {}, "no lock file that this check can read"),

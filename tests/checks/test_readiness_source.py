@@ -334,3 +334,26 @@ def test_nothing_git_prints_makes_a_reader_stumble(text: str) -> None:
     commits.merges_with_files(text)
     assert all(person.known_as for person in commits.people(text))
     commits.reviewers(commits.parse(text))
+
+
+async def test_a_tag_named_like_the_branch_is_not_the_branch(repository: Repository) -> None:
+    """Whoever may push a tag cannot make a revision look as if it were on the branch that is asked for."""
+    repository.git("checkout", "-q", "-b", "elsewhere")
+    repository.commit("sneaked-in")
+    repository.git("tag", "main")
+    finding = await ask(CHECK, world(repository.folder), branches=("main",))
+    assert (finding.verdict, "is not on main" in finding.reason) == (Verdict.FAIL, True), finding
+    repository.git("checkout", "-q", "--detach", "refs/heads/main")
+    repository.git("branch", "-q", "-D", "main")
+    assert (await ask(CHECK, world(repository.folder), branches=("main",))).verdict is Verdict.INCONCLUSIVE
+
+
+async def test_a_tag_named_like_the_last_release_does_not_shorten_the_review(repository: Repository) -> None:
+    """Review begins at the released revision, not at a tag or branch that bears its first digits as a name."""
+    first = repository.git("rev-parse", "HEAD")
+    repository.commit("unseen")
+    made = released(repository, first)
+    assert (await ask(CHECK, made, reviewers=1)).verdict is Verdict.FAIL
+    repository.git("tag", first[:7])
+    finding = await ask(CHECK, made, reviewers=1)
+    assert finding.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE), finding

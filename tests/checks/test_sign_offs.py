@@ -210,7 +210,7 @@ async def test_a_duty_whose_record_cannot_be_verified_is_not_passed(at: Desk, mo
 )
 def test_work_proven_by_a_check_counts_from_when_it_was_done(found: list[PastFinding], days_ago: int | None) -> None:
     """The last PASS counts, from the instant it gives as evidence but never later than itself."""
-    last = last_pass(found)
+    last = last_pass(found, NOW)
     assert last == (None if days_ago is None else NOW - timedelta(days=days_ago))
 
 
@@ -220,7 +220,7 @@ def test_work_proven_by_a_check_counts_from_when_it_was_done(found: list[PastFin
 @settings(max_examples=100)
 def test_any_evidence_of_when_is_read(value: object) -> None:
     """Whatever a finding on record gives as `done_at`, reading it raises nothing and is never in the future of it."""
-    last = last_pass([passing(NOW, done_at=value)])
+    last = last_pass([passing(NOW, done_at=value)], NOW)
     assert last is None or last <= NOW
 
 
@@ -282,7 +282,9 @@ def found(verdict: Verdict, days_ago: int = 0, **told: str) -> dict[str, LastFin
     [
         (found(Verdict.PASS), Status.EVIDENCED, "PASS"),
         (found(Verdict.ADVICE), Status.EVIDENCED, "ADVICE"),
-        (found(Verdict.ADVICE, accepted="Sipho"), Status.EVIDENCED, "accepted by Sipho"),
+        (found(Verdict.ADVICE, accepted="Sipho", until="2026-11-22"), Status.EVIDENCED, "accepted by Sipho"),
+        (found(Verdict.ADVICE, accepted="Sipho", until="2026-11-21"), Status.OPEN, "accepted by Sipho"),
+        (found(Verdict.PASS, days_ago=-1), Status.OPEN, "in the future"),
         (found(Verdict.FAIL, reason="it is down", remedy="start it"), Status.OPEN, "FAIL"),
         (found(Verdict.ERROR), Status.OPEN, "ERROR"),
         (found(Verdict.INCONCLUSIVE), Status.OPEN, "INCONCLUSIVE"),
@@ -359,3 +361,23 @@ def test_a_duty_evidences_a_line_until_it_is_due(tmp_path: Path) -> None:
         assert answer.status is status
         assert status is Status.EVIDENCED or "./inv verify --env production" in answer.parts[0].do
     assert answers([line], made)[0].status is Status.OPEN
+
+
+@pytest.mark.parametrize(("verdict", "status"), [(Verdict.PASS, Status.EVIDENCED), (Verdict.ADVICE, Status.OPEN)])
+@pytest.mark.parametrize("name", ["sign_offs.valid", "duties.current"])
+def test_what_is_only_recommended_is_not_evidence_that_nothing_is_missing(
+    tmp_path: Path, name: str, verdict: Verdict, status: Status
+) -> None:
+    """Where a step lets missing signatures or late duties pass, the deploy goes on, the guide's line stays open."""
+    made = production(tmp_path, spec={**SPEC, "stages": {**WORLD["stages"], "gates": [{"check": name}]}}).spec
+    last = {name: LastFinding(verdict, NOW, "run-1", "0 of 2 in force", "Sign them.")}
+    known = replace(records(tmp_path, findings=last), spec=made, checks=frozenset({name}))
+    (answer,) = answers([Line("G20", "Every sign-off holds", checks=(name,))], known)
+    assert answer.status is status, answer
+
+
+def test_a_proof_of_the_future_proves_nothing() -> None:
+    """A wrong clock once does not make a duty done for years."""
+    future, now = passing(NOW + timedelta(days=400)), passing(NOW - timedelta(days=3))
+    assert last_pass([future, now], NOW) == now.at
+    assert last_pass([future], NOW) is None

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -51,6 +51,43 @@ async def served(check: Check, mint: Mint, issued: Issued, **params: object) -> 
     """What the check says of a server that presents this."""
     async with speaking(PAGE, tls=mint.server(issued)) as port:
         return await ask(check, meeting(mint, port), **params)
+
+
+@contextlib.asynccontextmanager
+async def on_two(first: ssl.SSLContext, second: ssl.SSLContext) -> AsyncIterator[int]:
+    """Two servers on one port of two addresses; the port."""
+
+    async def page(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(page, "127.0.0.1", 0, ssl=first) as one:
+        port = one.sockets[0].getsockname()[1]
+        async with await asyncio.start_server(page, "127.0.0.2", port, ssl=second):
+            yield port
+
+
+@pytest.mark.usefixtures("two_addresses")
+async def test_every_address_of_the_service_is_judged(mint: Mint) -> None:
+    """Where one of two machines still has the old certificate it is found out, whichever answers first."""
+    good, old = mint.server(mint.leaf(HOST)), mint.server(mint.leaf(HOST, starts=-90 * DAYS, ends=-DAYS))
+    for servers, where in (((good, old), "127.0.0.2"), ((old, good), "127.0.0.1")):
+        async with on_two(*servers) as port:
+            for check in (VALID, LASTS):
+                finding = await ask(check, meeting(mint, port))
+                assert (finding.verdict, f"at {where}: " in finding.reason) == (Verdict.FAIL, True), finding
+            assert (await ask(PROTOCOLS, meeting(mint, port))).verdict is Verdict.PASS
+    async with on_two(good, good) as port:
+        assert (await ask(VALID, meeting(mint, port))).verdict is Verdict.PASS
+
+
+@pytest.mark.usefixtures("two_addresses")
+async def test_an_address_that_nobody_is_at_is_left_out(mint: Mint) -> None:
+    """Browsers go on to the next address, so one without a server keeps nobody out; one that speaks no TLS does."""
+    async with speaking(PAGE, tls=mint.server(mint.leaf(HOST))) as port:
+        assert (await ask(VALID, meeting(mint, port))).verdict is Verdict.PASS
+        async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.2", port):
+            for check in (VALID, LASTS, PROTOCOLS):
+                assert (await ask(check, meeting(mint, port))).verdict is Verdict.INCONCLUSIVE
 
 
 # ---- certificates: valid -----------------------------------------------------------------------------------

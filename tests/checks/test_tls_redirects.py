@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -61,6 +62,23 @@ PROXIES = {
     "is in trouble": ("return 503;", Verdict.INCONCLUSIVE, "GET / answered 503"),
     "limits rates": ("return 429;", Verdict.INCONCLUSIVE, "GET / answered 429"),
 }
+
+
+@pytest.mark.usefixtures("two_addresses")
+async def test_every_address_of_the_name_is_asked(mint: Mint) -> None:
+    """A page that the second of two machines serves without TLS is found, whatever the first one does."""
+
+    async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        assert f"\r\nhost: {HOST}:".encode() in asked.lower()
+        writer.write(PAGE)
+        writer.close()
+
+    async with service(mint) as port, speaking(redirect(f"https://{HOST}:{port}/")) as plain:
+        assert (await ask(CHECK, meeting(mint.folder, port), port=plain)).verdict is Verdict.PASS
+        async with await asyncio.start_server(page, "127.0.0.2", plain):
+            finding = await ask(CHECK, meeting(mint.folder, port), port=plain)
+    assert (finding.verdict, "GET / at 127.0.0.2 answered 200" in finding.reason) == (Verdict.FAIL, True), finding
 
 
 @needs_nginx
@@ -128,6 +146,7 @@ async def test_a_port_that_says_nothing_is_not_a_pass(mint: Mint) -> None:
         (redirect("https://[", 308), Verdict.FAIL),
         (status(304), Verdict.FAIL),
         (status(404), Verdict.PASS),
+        (status(403).replace(b"\r\n", b"\r\nCf-Mitigated: challenge\r\n", 1), Verdict.INCONCLUSIVE),
         (b"SSH-2.0-OpenSSH\r\n", Verdict.PASS),
         (b"HTTP/1.1 200 OK\r\nno header at all\r\n\r\n<p>hello", Verdict.INCONCLUSIVE),
     ],

@@ -115,6 +115,15 @@ def on(folder: Path) -> Cli:
     return Cli(folder)
 
 
+def kept(cli: Cli) -> Cli:
+    """The same, its folder a git checkout with one commit: what gates of production ask for."""
+    (cli.folder / ".gitignore").write_text(".tollgate/\n", "utf-8")
+    for words in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-q", "-m", "first")):
+        argv = ["git", "-c", "user.name=T", "-c", "user.email=t@shop.test", *words]
+        subprocess.run(argv, cwd=cli.folder, check=True, capture_output=True)
+    return cli
+
+
 def production(**changed: str) -> dict[str, str]:
     """Good settings of production, with made-up credentials."""
     secret = os.urandom(20).hex()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import sqlite3
@@ -17,7 +18,7 @@ from pipeline.clock import SystemClock
 from pipeline.contracts import ReleaseState
 from pipeline.events import Kind
 from pipeline.lease import Lease, Owner
-from tests.cli.cli import LIMIT_S, WATCH, Cli, Ended, on, production
+from tests.cli.cli import LIMIT_S, WATCH, Cli, Ended, kept, on, production
 from tests.targets.areas import opened
 
 LOOKING = [
@@ -311,7 +312,7 @@ def test_commands_work_from_any_folder(tmp_path: Path) -> None:
     """The paths of a spec start at its own folder, wherever the command is typed."""
     (tmp_path / "app").mkdir()
     (tmp_path / "elsewhere").mkdir()
-    cli = on(tmp_path / "app")
+    cli = kept(on(tmp_path / "app"))
     ended = cli.run("validate", "--env", "production", "--offline", env=production(), cwd=tmp_path / "elsewhere")
     assert ended.code == 0, ended.out
     assert list((tmp_path / "elsewhere").iterdir()) == []
@@ -328,11 +329,12 @@ def test_list_names_every_command(tmp_path: Path) -> None:
 
 
 def test_good_production_settings_are_validated(tmp_path: Path) -> None:
-    """Row G4: good settings of production print that validation passed, and the recommendations."""
+    """Row G4: good settings of production print that validation passed, what was left out, and recommendations."""
     settings = production()
-    ended = on(tmp_path).run("validate", "--env", "production", "--offline", env=settings)
+    ended = kept(on(tmp_path)).run("validate", "--env", "production", "--offline", env=settings)
     assert ended.code == 0, ended.out
     assert "Production configuration validation passed\n" in ended.out
+    assert re.search(r"^Not asked, because of --offline: .*target\.has_room.*\.$", ended.out, re.MULTILINE)
     assert ended.out.partition("Recommendations:")[2].count("  - ") >= 3
     assert settings["VITE_IKHOKHA_API_SECRET"] not in ended.out + ended.err
 

@@ -12,7 +12,7 @@ import pytest
 
 import commands
 from pipeline.errors import Exit, LeaseHeld, LeaseLost, NothingToRestore, PersonNeeded, Refused, Usage
-from tests.cli.cli import on, production
+from tests.cli.cli import kept, on, production
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_error_is_an_annotation_in_a_workflow(
 
 def test_report_that_cannot_be_written_decides_nothing(tmp_path: Path) -> None:
     """A run ends as it ended although its report cannot be written; that is said, and --json still is one document."""
-    cli = on(tmp_path)
+    cli = kept(on(tmp_path))
     (tmp_path / ".tollgate" / "production").mkdir(parents=True)
     (tmp_path / ".tollgate" / "production" / "reports").write_text("a file where a folder should be")
     ended = cli.run("validate", "--env", "production", "--offline", "--json", env=production())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,9 @@ import yaml
 import people
 from checks.guide import LINES
 from commands import Flags
+from pipeline.events import Kind
 from tests.cli.cli import Cli, Ended, on, production
+from tests.pipeline import runs
 from tests.pipeline.desk import THANDI, git, make_key, needs_ssh, signers
 
 pytestmark = needs_ssh
@@ -217,3 +222,64 @@ def test_outside_git_nothing_is_signed(story: Story, tmp_path: Path, capsys: pyt
     code, err = attest(spec, "pci-dss", capsys, key=str(story.key))
     assert (code, "revision" in err) == (1, True), err
     assert not (tmp_path / "attestations").exists()
+
+
+def test_an_offline_validation_is_not_the_validation_of_the_guide(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row G4 stays open while only the gates that need no network were asked."""
+    found = data(lambda: people.checklist(Flags("production", str(story.cli.spec), json=True)), 0, capsys)
+    (line,) = [line for line in found["lines"] if line["row"] == "G4"]
+    assert (line["status"], line["by"][0]["run"]) == ("open", "")
+    assert "./inv validate --env production" in line["by"][0]["do"]
+
+
+def test_nothing_is_answered_from_an_altered_record(
+    story: Story, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once an entry of the journal was changed, the checklist and the duties refuse and name the entry."""
+    kept = Path(".tollgate/production/journal.sqlite")
+    (tmp_path / kept).parent.mkdir(parents=True)
+    shutil.copy(story.cli.folder / kept, tmp_path / kept)
+    spec = tmp_path / "pipeline.yaml"
+    shutil.copy(story.cli.spec, spec)
+    assert people.checklist(Flags("production", str(spec))) == 0
+    with closing(sqlite3.connect(tmp_path / kept)) as connection, connection:
+        connection.execute("UPDATE entries SET data = replace(data, 'ADVICE', 'PASS') WHERE kind = 'finding'")
+    capsys.readouterr()
+    for verb in (people.checklist, people.duties):
+        assert verb(Flags("production", str(spec))) == 1
+        said = capsys.readouterr()
+        assert (said.out, "was changed" in said.err, "./inv audit --env production" in said.err) == ("", True, True)
+
+
+def test_a_signer_is_told_what_else_must_be_committed(
+    story: Story, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A document that only this machine has would leave the record void everywhere else."""
+    clone = Cli(tmp_path / "clone")
+    git(tmp_path, "clone", "-q", str(story.cli.folder), str(clone.folder))
+    git(clone.folder, "config", "user.email", THANDI)
+    (clone.folder / "review.md").write_text("Looked at everything", "utf-8")
+    how = {"evidence": str(clone.folder / "review.md"), "key": str(story.key)}
+    signed = data(lambda: people.attest(Flags("production", str(clone.spec), json=True), "pci-dss", **how), 0, capsys)
+    assert signed["to_commit"] == [*signed["files"], "review.md"]
+
+
+@pytest.mark.parametrize(("outcome", "proven"), [("done", True), ("restored", False)])
+def test_what_a_deploy_proved_of_a_release_that_is_gone_is_no_evidence(outcome: str, proven: bool) -> None:
+    """Proofs of a release that was taken back say nothing of the one that serves; gates and the way back do."""
+    tale = runs.Tale()
+    tale.starts(environment="production")
+    tale.check("gates", "settings.valid")
+    tale.check("prove", "health.ready")
+    tale.check("prove", "payment.is_paid", "PASS" if proven else "FAIL")
+    if not proven:
+        tale.tell(Kind.WAYBACK_STARTED, why="payment.is_paid failed", release=runs.PREVIOUS)
+        tale.found("prove", "webhook.refuses_unsigned")
+    tale.ends(outcome, 0 if proven else 3, "ended")
+    found = people._last_findings(tale.entries, "production")
+    assert ("health.ready" in found, "payment.is_paid" in found) == (proven, proven)
+    assert found["settings.valid"].verdict.promotes
+    assert ("webhook.refuses_unsigned" in found) is not proven
+    assert people._last_findings(tale.entries, "staging") == {}

@@ -26,6 +26,9 @@ from sandbox.drills.scene import Scene
 Verb = Literal["deploy", "resume", "rollback"]
 When = Literal["before", "after"]
 NOT_KILLED = 99
+_ROOMS = ("checks", "rollback", "targets", "gateways.ikhokha")
+_LOADED = ("tests.crash.runs", *_ROOMS, "pipeline.loader", "pipeline.service")
+"""Loaded once, before each run is forked: what a run loads is not what is tested."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ NEVER = Kill("before", 0)
 def in_a_process(folder: Path, verb: Verb, kill: Kill = NEVER) -> int:
     """Runs a verb; returns its exit code, or minus the signal that ended it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.crash.runs"])
+    context.set_forkserver_preload([*_LOADED])
     process = context.Process(target=_child, args=(folder, verb, kill))
     process.start()
     process.join(60)

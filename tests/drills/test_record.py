@@ -98,6 +98,31 @@ async def test_a_drill_that_breaks_off_is_no_drill(spec: Path, error: BaseExcept
     assert (await ask(CHECK, judging(spec))).verdict is Verdict.FAIL
 
 
+async def test_a_single_fault_that_was_not_caught_undoes_a_good_drill(spec: Path) -> None:
+    """What a drill of one fault showed counts until every fault was drilled again; a good one adds nothing."""
+    await drilled(spec, ALL)
+    await drilled(spec, ALL[:1], every=False)
+    assert (await ask(CHECK, judging(spec))).verdict is Verdict.PASS
+    await drilled(spec, ALL[:1], ALL[0].name, every=False)
+    assert (await ask(CHECK, judging(spec))).verdict is Verdict.FAIL
+    await drilled(spec, ALL)
+    assert (await ask(CHECK, judging(spec))).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt(), RuntimeError("a bug")])
+async def test_breaking_off_does_not_hide_a_fault_that_was_not_caught(spec: Path, error: BaseException) -> None:
+    """After a good drill, one that showed a fault not caught counts, even when somebody pressed Ctrl-C upon it."""
+    await drilled(spec, ALL)
+    with pytest.raises(type(error)):
+        async with on_record(spec, ALL, every=True) as kept:
+            kept.begin(ALL[0])
+            kept.end(ALL[0], ["exit 0, expected 3"], 1.0)
+            raise error
+    finding = await ask(CHECK, judging(spec))
+    assert finding.verdict is Verdict.FAIL, finding
+    assert ALL[0].name in entries(spec)[-1].data["summary"]
+
+
 async def test_a_drill_that_stops_early_without_an_error_is_no_drill(spec: Path) -> None:
     """Faults that were never played were not caught."""
     async with on_record(spec, ALL, every=True) as kept:

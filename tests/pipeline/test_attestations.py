@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -476,3 +477,84 @@ def test_any_list_of_signers_is_read(text: str) -> None:
 def test_an_instant_reads_back() -> None:
     """What is written to the second is what is read."""
     assert read_instant(written(NOW)) == NOW
+
+
+# ---- a list of signers that only looks committed ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["--assume-unchanged", "--skip-worktree"])
+async def test_a_list_that_git_was_told_not_to_look_at_counts_for_nobody(at: Desk, how: str) -> None:
+    """Nobody adds their key by hiding the changed list of signers from git."""
+    git(at.root, "update-index", how, "attestations/allowed_signers")
+    at.shelf().signers.write_text(signers({SIPHO: at.sipho}), "utf-8")
+    at.write(key=at.sipho, by=SIPHO)
+    assert git(at.root, "diff", "HEAD", "--", "attestations/allowed_signers") == ""
+    assert (await state(at)).state is State.FOREIGN
+
+
+async def test_a_list_that_is_a_link_to_another_file_counts_for_nobody(at: Desk, tmp_path_factory: Any) -> None:
+    """A committed link says nothing of what stands in the file it leads to."""
+    outside = tmp_path_factory.mktemp("outside") / "signers"
+    outside.write_text(signers({SIPHO: at.sipho}), "utf-8")
+    at.shelf().signers.unlink()
+    at.shelf().signers.symlink_to(outside)
+    at.commit()
+    at.write(key=at.sipho, by=SIPHO)
+    assert (await state(at)).state is State.FOREIGN
+
+
+async def test_a_list_whose_change_a_filter_undoes_counts_for_nobody(at: Desk) -> None:
+    """A filter of this checkout can make git see the committed list; the signature is held against what stands here."""
+    committed = at.root / "committed"
+    committed.write_bytes(at.shelf().signers.read_bytes())
+    git(at.root, "config", "filter.undo.clean", f"cat {committed}")
+    (at.root / ".git" / "info").mkdir(exist_ok=True)
+    (at.root / ".git" / "info" / "attributes").write_text("attestations/allowed_signers filter=undo\n", "utf-8")
+    at.shelf().signers.write_text(signers({SIPHO: at.sipho}), "utf-8")
+    at.write(key=at.sipho, by=SIPHO)
+    assert git(at.root, "diff", "HEAD", "--", "attestations/allowed_signers") == ""
+    assert (await state(at)).state is State.FOREIGN
+
+
+async def test_a_hidden_file_voids_what_is_bound_to_a_revision(at: Desk) -> None:
+    """A file that git does not look at may be another one than the one that was signed for."""
+    (at.root / "app.py").write_text("1", "utf-8")
+    git(at.root, "add", "-A")
+    at.commit()
+    bound = dataclasses.replace(ITEM, bound_to="revision")
+    at.write(bound)
+    at.commit()
+    assert (await state(at, bound)).state is State.VALID
+    git(at.root, "update-index", "--assume-unchanged", "app.py")
+    (at.root / "app.py").write_text("2", "utf-8")
+    assert (await state(at, bound)).state is State.VOID
+
+
+async def test_two_who_sign_at_once_leave_one_whole_pair(at: Desk) -> None:
+    """However two signers of one item meet, the record and the signature that stay belong together."""
+    made = [
+        attesting.record(
+            at.shelf(),
+            ITEM,
+            by=THANDI,
+            revision=git(at.root, "rev-parse", "HEAD"),
+            shown=TextEvidence(text=f"seen by {number}"),
+            lasts=DAY,
+        )
+        for number in range(2)
+    ]
+    pairs = [(one, ssh_signatures.sign(one.as_bytes(), at.thandi, typing=False)) for one in made]
+    with ThreadPoolExecutor(2) as both:
+        for _ in range(40):
+            for ended in [both.submit(attesting.keep, at.shelf(), *pair) for pair in pairs]:
+                ended.result()
+            here = (at.shelf().record(ITEM.name).read_bytes(), at.shelf().signature(ITEM.name).read_bytes())
+            assert here in [(one.as_bytes(), signature) for one, signature in pairs]
+    assert (await state(at)).state is State.VALID
+
+
+async def test_a_time_beyond_the_calendar_is_no_error(at: Desk) -> None:
+    """An item that holds for ages holds until the end of the calendar."""
+    ages = dataclasses.replace(ITEM, valid_for=1e15)
+    at.write(ages, lasts=1e15)
+    assert (await state(at, ages)).state is State.VALID

@@ -469,3 +469,16 @@ def test_one_listener_follows_one_run_after_another() -> None:
     text = shown("plain", [*runs.refused(), *runs.passing()]).getvalue()
     assert text.count("first error") == 1
     assert text.rstrip().endswith("it is verified.")
+
+
+@pytest.mark.parametrize("kind", ["terminal", "plain", "github"])
+def test_the_end_of_a_refused_run_names_every_check_that_did_not_pass(kind: ConsoleKind) -> None:
+    """Whoever sees only the end of the output sees all that blocks, not only what failed first."""
+    tale = runs.Tale()
+    tale.starts("validate", environment="production", previous=None)
+    for name in ("settings.valid", "drill.recent"):
+        tale.check("gates", name, "FAIL", reason="it is bad", remedy="mend it")
+    tale.tell(Kind.RUN_FAILED, stage="gates", step="settings.valid", error="it is bad", remedy="mend it")
+    tale.ends("refused", 1, "settings.valid: it is bad")
+    end = " ".join(shown(kind, tale.entries).getvalue().split("exit 1")[-1].split())
+    assert "2 checks did not pass: settings.valid, drill.recent." in end

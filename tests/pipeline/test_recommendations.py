@@ -45,6 +45,7 @@ def test_without_advice_the_duties_are_told() -> None:
     """A validation that found nothing to recommend still names the recurring work of row G16."""
     lines = recommendations("staging", validated(("d.fine", "PASS", {})).entries)
     assert len(lines) == 3 and recommendations("staging", []) == lines
+    assert "./inv verify --env staging." in lines[1]
 
 
 @pytest.mark.parametrize("width", [80, 40, 24])

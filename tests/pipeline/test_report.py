@@ -571,3 +571,36 @@ def test_fold_never_exceeds_its_width(width: int) -> None:
 def test_printable_removes_what_could_forge_a_line() -> None:
     """Terminal escapes, carriage returns and direction marks are gone, text and line breaks stay."""
     assert printable("a\x1b]0;title\x07b\x1b[2Kc\rd\x9b1me\u202ef\ng") == "abcd1mef\ng"
+
+
+def validated(*failing: str) -> RunReport:
+    tale = runs.Tale()
+    tale.starts("validate", environment="production", previous=None)
+    for name in ("clock.agrees", *failing):
+        tale.check("gates", name, "FAIL" if name in failing else "PASS", reason="it is bad", remedy="set A=1\nset B=2")
+    if failing:
+        tale.tell(Kind.RUN_FAILED, stage="gates", step=failing[0], error=f"{failing[0]}: it is bad", remedy="set A=1")
+    tale.ends(
+        "refused" if failing else "done", 1 if failing else 0, f"{failing[0]}: it is bad" if failing else "passed"
+    )
+    return report.build(tale.entries)
+
+
+def test_a_refused_run_names_every_check_that_did_not_pass() -> None:
+    """The first line of a report does not sound as if one mistake were all there is."""
+    built = validated("settings.valid", "drill.recent")
+    assert built.answers.happened.endswith("2 checks did not pass: settings.valid, drill.recent.")
+    assert "did not pass" not in validated("settings.valid").answers.happened
+    assert "did not pass" not in told("restored").answers.happened
+
+
+def test_a_run_that_only_judged_does_not_say_that_nothing_was_ever_verified() -> None:
+    """A validation never asks for the last verified release, so it says nothing of it."""
+    assert "verified" not in validated().answers.service
+
+
+def test_a_fix_of_several_lines_keeps_its_lines(tmp_path: Path) -> None:
+    """Each line of a remedy is one thing to do: the page keeps them apart."""
+    page = report.as_html(validated("settings.valid"))
+    assert "set A=1\nset B=2" in page
+    assert re.search(r"\.finding p,[^{]*\{[^}]*white-space: pre-line", page)
