@@ -311,6 +311,7 @@ def _all_of(commands: list[list[str]]) -> int:
     """Runs each in the project's folder with its own environment first on PATH; the first bad exit code, or 0."""
     scripts = str(Path(sys.executable).parent)
     env = {**os.environ, "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")])}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start many processes, and each would compile everything anew
     first = 0
     for argv in commands:
         done = subprocess.run(argv, cwd=HERE, env=env, check=False)

@@ -69,6 +69,19 @@ class _Form:
         right = self.kept[last] if last < len(self.kept) else len(self.spelt)
         return self.spelt[left:right]
 
+    def around(self, data: bytes, at: int, place: int) -> tuple[int, int]:
+        """From where to where the form stands unbroken in the data, when its byte `at` is laid on `place`."""
+        spelt = self.spelt
+        if self.encoding in _ANY_CASE:
+            spelt, data = spelt.lower(), data[max(place - at, 0) : place + len(spelt)].lower()
+            place = min(place, at)
+        first = last = at
+        while first and place - at + first and spelt[first - 1] == data[place - at + first - 1]:
+            first -= 1
+        while last < len(spelt) and place - at + last < len(data) and spelt[last] == data[place - at + last]:
+            last += 1
+        return first, last
+
     def reads(self, piece: bytes, first: int, last: int, *, escaped: bool) -> str | None:
         """The encoding in which `piece` spells that stretch of the form; None when it does not."""
         form = self.spelt[self.kept[first] : self.kept[last - 1] + 1]
@@ -83,6 +96,25 @@ class _Form:
 
 def _joined(data: bytes) -> bytes:
     return data.translate(None, BETWEEN)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Where what is left of a form and of the data agree: `first` up to `last` of the form's group, laid on `base`."""
+
+    group: int
+    first: int
+    last: int
+    base: int
+
+    @property
+    def middle(self) -> int:
+        return (self.first + self.last) // 2
+
+    @property
+    def ends(self) -> tuple[int, int, int]:
+        """The first, the last and a middle byte of the data."""
+        return self.base + self.first, self.base + self.last - 1, self.base + self.middle
 
 
 class Sieve:
@@ -179,21 +211,34 @@ class _Net:
         if not matches:
             return
         runs = list(dict.fromkeys(self._runs(left, matches)))
-        places = _places(data, self._dropped, sorted({at for _, _, _, begin, end in runs for at in (begin, end)}))
+        places = _places(data, self._dropped, sorted({at for run in runs for at in run.ends}))
         taken: dict[str, list[tuple[int, int]]] = {}
-        for number, first, last, begin, end in sorted(runs, key=lambda run: run[1] - run[2]):
-            start, stop = places[begin], places[end] + 1
-            forms = self._groups[number][1]
+        for run in sorted(runs, key=lambda run: run.first - run.last):
+            start, end, middle = (places[at] for at in run.ends)
+            stop = end + 1
+            forms = self._groups[run.group][1]
             spans = taken.setdefault(forms[0].name, [])
             # One place of a value agrees with several forms; the longest, which comes first, is enough.
             if any(start < after and before < stop for before, after in spans):
                 continue
-            if reading := self._reading(forms, data[start:stop], first, last):
+            reading = self._reading(forms, data[start:stop], run.first, run.last)
+            if reading := reading or self._exact(forms, data, run.middle, middle):
                 spans.append((start, stop))
                 yield Hit(forms[0].name, reading, start)
 
-    def _runs(self, left: bytes, matches: list[tuple[int, int, int]]) -> Iterator[tuple[int, int, int, int, int]]:
-        """Stretches long enough: (group, first and last byte of what is left of the form, and of the data)."""
+    def _exact(self, forms: Sequence[_Form], data: bytes, at: int, place: int) -> str | None:
+        """The encoding of what stands unbroken around byte `at` of what is left of a form, laid on `place`.
+
+        What is left may agree beyond a print's end by chance, in a capital or past a byte left out; the data does not.
+        """
+        for form in forms:
+            first, last = form.around(data, form.kept[at], place)
+            if last - first >= form.width and self._holds(form, form.spelt[first:last]):
+                return form.encoding
+        return None
+
+    def _runs(self, left: bytes, matches: list[tuple[int, int, int]]) -> Iterator[_Run]:
+        """Stretches long enough to be told of, as far as what is left can show."""
         until: dict[tuple[int, int], int] = {}
         for pattern, start, _ in matches:
             for number, at in self._anchors[pattern]:
@@ -204,7 +249,7 @@ class _Net:
                 first, last = _stretch(shape, left, base, at)
                 until[number, base] = last
                 if any(len(form.stretch(first, last)) >= form.width for form in forms):
-                    yield number, first, last, base + first, base + last - 1
+                    yield _Run(number, first, last, base)
 
     def _reading(self, forms: Sequence[_Form], piece: bytes, first: int, last: int) -> str | None:
         """The encoding the piece is in, whole before split; None when only capitals and small letters agree."""
@@ -217,7 +262,10 @@ class _Net:
 
     def _enough(self, form: _Form, first: int, last: int) -> bool:
         """Whether the stretch holds twelve characters of a long value: escapes make many bytes of few of them."""
-        stretch, text = form.stretch(first, last), form.text
+        return self._holds(form, form.stretch(first, last))
+
+    def _holds(self, form: _Form, stretch: bytes) -> bool:
+        text = form.text
         if stretch == form.spelt or len(text) < LONG:
             return stretch == form.spelt
         if text not in self._parts:

@@ -47,7 +47,16 @@ def test_every_part_of_twelve_characters_is_found() -> None:
         for at in range(len(value) - 11 if len(value) >= 16 else 0):
             cut = value[at : at + 12].encode()
             for shown in (cut, base64.b64encode(cut), base64.b64encode(b"x" + cut), cut.hex().encode()):
-                assert {hit.name for hit in SIEVE.found(b"key=" + shown + b"...")} == {setting}, (setting, at)
+                for before in (b"key=", b'{"a": "\\n", "key": "'):
+                    assert {hit.name for hit in SIEVE.found(before + shown + b"...")} == {setting}, (setting, at)
+
+
+@pytest.mark.parametrize("at", [21, 22])
+def test_what_stands_beside_a_print_by_chance_hides_nothing(at: int) -> None:
+    """In JSON, a neighbour that agrees with the value but for a capital or a letter left out does no harm."""
+    value = "MIuzMNqQ3sp4r6LoOjVJu8BTkpds2HzfxsxwnDWF5665"
+    shown = base64.b64encode(b"x" + value[at : at + 12].encode())
+    assert Sieve({"KEY": Secret(value)}).found(b'{"a": "\\n", "key": "' + shown + b'"}')
 
 
 def test_a_hit_names_its_encoding() -> None:
