@@ -27,7 +27,8 @@ Verb = Literal["deploy", "resume", "rollback"]
 When = Literal["before", "after"]
 NOT_KILLED = 99
 _ROOMS = ("checks", "rollback", "targets", "gateways.ikhokha")
-_LOADED = ("tests.crash.runs", *_ROOMS, "pipeline.loader", "pipeline.service")
+_LATER = ("targets.local", "pipeline.sources", "ahocorasick_rs", "httpcore", "h11", "anyio._backends._asyncio")
+_LOADED = ("tests.crash.runs", *_ROOMS, "pipeline.loader", "pipeline.service", *_LATER)
 """Loaded once, before each run is forked: what a run loads is not what is tested."""
 
 
