@@ -19,7 +19,7 @@ from .drain import Connections
 from .faults import Faults
 from .gateway import GatewayClient
 from .health import Health
-from .limits import NO_BURST, RateLimit
+from .limits import NO_BURST, SLOWLY, RateLimit
 from .metrics import Metrics
 from .pages import CSP, Pages, maintenance, notice
 from .payments import Payments
@@ -66,6 +66,8 @@ def build(
     clock = time.monotonic
 
     def limit() -> RateLimit:
+        if faults.on("rate-limit-shuts-out-gateway"):
+            return RateLimit(clock, per_second=SLOWLY)
         return RateLimit(clock, burst=NO_BURST) if faults.on("no-rate-limit") else RateLimit(clock)
 
     metrics = Metrics()

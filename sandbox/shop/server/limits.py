@@ -9,6 +9,8 @@ from collections.abc import Callable
 NO_BURST = 1_000_000_000
 BURST = 60
 PER_SECOND = 10.0
+SLOWLY = 0.5
+"""So that the fault shows however late the next request comes."""
 _SOURCES = 10_000
 
 
