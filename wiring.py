@@ -173,7 +173,9 @@ async def opened(
             addresses=addresses,
             settings=settings,
             target=target,
-            gateway=chosen.tables.gateways[chosen.spec.gateway](settings=settings, http=http, clock=clock),
+            gateway=chosen.tables.gateways[chosen.spec.gateway](
+                settings=settings, http=http, clock=clock, contract=chosen.spec.contract
+            ),
             service=Service(addresses.service, chosen.spec.contract, http),
             http=http,
             clock=clock,

@@ -9,15 +9,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import httpx
 
-    from pipeline.contracts import Clock, Gateway
+    from pipeline.contracts import Clock, Gateway, SigningScheme
     from pipeline.settings import Settings
+    from pipeline.spec import Contract
 
 
-def _ikhokha(settings: Settings, http: Callable[[], httpx.AsyncClient], clock: Clock) -> Gateway:
+def _ikhokha(settings: Settings, http: Callable[[], httpx.AsyncClient], clock: Clock, contract: Contract) -> Gateway:
     from gateways.ikhokha import IKhokha
 
-    return IKhokha(settings, http, clock)
+    return IKhokha(settings, http, clock, SCHEMES[contract.webhook_scheme](settings, contract.webhook_tolerance))
 
+
+def _ikhokha_signing(settings: Settings, _tolerance_s: float) -> SigningScheme:
+    from gateways.ikhokha_signing import IKhokhaSigning
+
+    return IKhokhaSigning(
+        settings.text("VITE_IKHOKHA_API_KEY").strip(), settings.text("VITE_IKHOKHA_API_SECRET").strip()
+    )
+
+
+SCHEMES: Mapping[str, Callable[..., SigningScheme]] = MappingProxyType({"ikhokha": _ikhokha_signing})
+"""Name in `contract.webhook_scheme` of pipeline.yaml -> maker(settings, tolerance in s)."""
 
 GATEWAYS: Mapping[str, Callable[..., Gateway]] = MappingProxyType({"ikhokha": _ikhokha})
-"""Name in `gateway:` of pipeline.yaml -> maker(settings, http, clock), which imports the client when it is called."""
+"""Name in `gateway:` of pipeline.yaml -> maker(settings, http, clock, contract), which imports what it needs."""

@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 
 from gateways import ikhokha_wire as wire
-from pipeline.contracts import Cents, Clock, GatewayPayment, PayLink, PaymentRequest, SignedWebhook
+from pipeline.contracts import Cents, Clock, GatewayPayment, PayLink, PaymentRequest, SignedWebhook, SigningScheme
 from pipeline.errors import GatewayGarbled, GatewayRefused, GatewayUnreachable
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ class IKhokha:
     VITE_IKHOKHA_RETRY_ATTEMPTS times in all while there is no answer; creating ones once, always.
     """
 
-    def __init__(self, settings: Settings, http: Callable[[], httpx.AsyncClient], clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, http: Callable[[], httpx.AsyncClient], clock: Clock, scheme: SigningScheme
+    ) -> None:
+        self.scheme = scheme
         self._settings = settings
         self._http = http
         self._clock = clock
@@ -114,10 +117,9 @@ class IKhokha:
         return [p for p in payments if since <= _instant(answer, p.created) <= until]
 
     def webhook(self, path: str, link_id: str, reference: str, status: str) -> SignedWebhook:
-        text = wire.webhook_text(link_id, reference, status)
-        key, secret = self._account()
-        signature = wire.sign(secret, path.partition("?")[0], text)
-        return SignedWebhook(text.encode(), {wire.HEADER_APP.lower(): key, wire.HEADER_SIGN.lower(): signature})
+        self._account()  # refuses to sign with half an account
+        body = wire.webhook_text(link_id, reference, status).encode()
+        return self.scheme.sign(path.partition("?")[0], body, at=self._clock.now())
 
     async def _read(self, path: str, query: Mapping[str, str] | None = None) -> _Answer:
         tries = max(1, self._number(RETRY_ATTEMPTS, 3))

@@ -8,13 +8,14 @@ as floats unless a name says otherwise, all money is integer cents, all instants
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from random import Random
 from typing import TYPE_CHECKING, Any, NewType, Protocol
 
+from pipeline.errors import CapReached
 from pipeline.verdict import Finding, Verdict
 
 if TYPE_CHECKING:
@@ -229,14 +230,78 @@ class SignedWebhook:
     headers: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Verified:
+    """What verification found. `body` is what was signed, b'' when refused: act on it, not on the raw bytes."""
+
+    accepted: bool
+    reason: str
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class SchemeHeaders:
+    """The headers of a signing scheme, in lower case; '' where it has no such header."""
+
+    signature: str
+    sender: str = ""
+    time: str = ""
+
+
+class SigningScheme(Protocol):
+    """How webhooks are signed and verified."""
+
+    @property
+    def headers(self) -> SchemeHeaders: ...
+
+    def sign(self, path: str, body: bytes, *, at: datetime) -> SignedWebhook:
+        """`path` is the URL's path without query. A scheme without a time stamp does not look at `at`."""
+
+    def verify(self, path: str, body: bytes, headers: Mapping[str, str], *, at: datetime) -> Verified:
+        """In constant time, and total: any bytes in, a verdict out, never an exception."""
+
+    def with_secret(self, secret: str) -> SigningScheme:
+        """The same scheme with one other secret. Raises ValueError for one that signs nothing."""
+
+
 class Gateway(Protocol):
     """Raises GatewayError's children. `create` is never retried: its outcome may be unknown."""
+
+    scheme: SigningScheme
 
     async def create(self, request: PaymentRequest) -> PayLink: ...
     async def status(self, link_id: str) -> GatewayPayment: ...
     async def history(self, since: datetime, until: datetime) -> Sequence[GatewayPayment]: ...
     def webhook(self, path: str, link_id: str, reference: str, status: str) -> SignedWebhook:
         """What the gateway would send to `path`. `status`: SUCCESS or FAILURE."""
+
+
+class GatewayControl(Protocol):
+    """What may be done to a gateway that is ours: only the sandbox's has one. Faults are `sandbox.gateway.faults`."""
+
+    async def set_faults(self, **members: object) -> Mapping[str, Any]:
+        """Switches faults by name; the others stay as they are. Returns all of them."""
+
+    async def clear_faults(self) -> None: ...
+    async def payments(self) -> Sequence[Mapping[str, Any]]:
+        """Every payment as the gateway keeps it, callback and return addresses included."""
+
+
+# ---- what is spent -------------------------------------------------------------------------------------------
+
+
+class Purse(Protocol):
+    """What the smoke payments of one run may cost, counted on record: no retry and no resumed run spends it again."""
+
+    async def spend(self, cents: Cents, reference: str, *, cap: Cents) -> None:
+        """Durable before it returns. Raises CapReached when this run would have spent more than `cap` in all."""
+
+
+class EmptyPurse:
+    """Nothing may be spent where nothing is on record."""
+
+    async def spend(self, cents: Cents, reference: str, *, cap: Cents) -> None:
+        raise CapReached(f"{cents} cents for {reference} were not spent: this command keeps no record of money")
 
 
 # ---- what is on record ---------------------------------------------------------------------------------------
@@ -251,6 +316,20 @@ class PastFinding:
     check: str
     verdict: Verdict
     evidence: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SecurityEvent:
+    """Something a person who looks for attacks wants to count. Never a secret, never card data.
+
+    `kind` is one of docs/security-events.md, `source` who did it (an address, or the check), `reference` '' for none.
+    """
+
+    at: datetime
+    kind: str
+    source: str
+    reason: str
+    reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -330,6 +409,11 @@ class World:
     """The record of an environment of the spec, by its name."""
     spec_digest: str = ""
     """Hex SHA-256 of pipeline.yaml."""
+    control: GatewayControl | None = None
+    """Power over the gateway: in the sandbox alone."""
+    purse: Purse = field(default_factory=EmptyPurse)
+    security: Callable[[SecurityEvent], None] = lambda _event: None
+    """Puts a security event on record."""
 
 
 # ---- checks ------------------------------------------------------------------------------------------------

@@ -10,8 +10,11 @@ TollgateError
 |-- LeaseLost              4  this run may no longer change it
 |-- GatewayError              (what went wrong with the gateway; judged by whoever asked)
 |   |-- GatewayUnreachable    no answer: nothing is known about the effect
+|   |   `-- OutcomeUnknown    a creation without an answer: ask for its status, never send it again
 |   |-- GatewayRefused        it answered with a refusal
+|   |   `-- CredentialsRefused
 |   `-- GatewayGarbled        it answered something that is not the protocol
+|-- CapReached                a smoke payment would cost more than it may
 |-- ServiceError              (the deployed service, likewise)
 |   |-- ServiceUnreachable
 |   `-- ServiceGarbled
@@ -81,6 +84,10 @@ class GatewayUnreachable(GatewayError):
     pass
 
 
+class OutcomeUnknown(GatewayUnreachable):
+    pass
+
+
 class GatewayRefused(GatewayError):
     """`status` is the HTTP status, `code` the gateway's own (for iKhokha e.g. `IK-001`)."""
 
@@ -90,7 +97,15 @@ class GatewayRefused(GatewayError):
         self.code = code
 
 
+class CredentialsRefused(GatewayRefused):
+    pass
+
+
 class GatewayGarbled(GatewayError):
+    pass
+
+
+class CapReached(TollgateError):
     pass
 
 

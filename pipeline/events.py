@@ -30,6 +30,10 @@ class Kind(StrEnum):
     """stage, step, check, verdict, reason, remedy, evidence, rows, pci, places [{file, line, what}],
     accepted {by, reason, until, verdict, state} where pipeline.yaml has somebody answer for it: `verdict` is what was
     found, `state` what became of the acceptance (pipeline.accepting.State)"""
+    MONEY_SPENT = "money.spent"
+    """reference, cents, cap_cents: a smoke payment about to be paid, on record before it is"""
+    SECURITY_EVENT = "security.event"
+    """at, kind, source, reason, reference: see pipeline.contracts.SecurityEvent"""
     STEP_FINISHED = "step.finished"
     """stage, step, outcome (done, failed, timed out, cancelled, skipped), error, remedy, took_s"""
     STAGE_FINISHED = "stage.finished"

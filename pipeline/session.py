@@ -94,7 +94,7 @@ class Session:
         settings = Settings(values, (), (f"kept with {release}",))
         self.redactor.add(settings.secrets())
         make = self.catalogue.gateways[self.spec.gateway]
-        gateway = make(settings=settings, http=self.world.http, clock=self.world.clock)
+        gateway = make(settings=settings, http=self.world.http, clock=self.world.clock, contract=self.spec.contract)
         return replace(self.phase(release=release, **run), settings=settings, gateway=gateway)
 
     def _is_secret(self, name: str) -> bool:

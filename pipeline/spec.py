@@ -211,6 +211,13 @@ class Course(Frozen):
     cents: Annotated[int, Field(ge=1)]
 
 
+class RateLimits(Frozen):
+    """What one source may send of payments, and likewise of refused webhooks; the prober paces itself by it."""
+
+    burst: Annotated[int, Field(ge=1, le=100_000)] = 60
+    per_second: Annotated[int, Field(ge=1, le=100_000)] = 10
+
+
 class Contract(Frozen):
     """Where the service offers what `docs/service.md` asks of it. The defaults are the contract's own."""
 
@@ -233,6 +240,14 @@ class Contract(Frozen):
     webhook_sources: tuple[Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F:.]+(/\d{1,3})?$")], ...] = Field(
         (), description="The gateway's addresses, where the service accepts webhooks from these alone."
     )
+    webhook_scheme: Literal["ikhokha", "standard-webhooks"] = Field(
+        "ikhokha",
+        description="How webhooks are signed: the gateway's own way, or Standard Webhooks (with a time stamp).",
+    )
+    webhook_tolerance: Duration = Field(
+        300.0, description="How far a webhook's time stamp may be from now, where the scheme has one."
+    )
+    limits: RateLimits = RateLimits()
     answers_within: Duration = 5.0
     enrolment_within: Duration = 10.0
 

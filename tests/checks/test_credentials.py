@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from checks import credentials_accepted_by_gateway, credentials_not_placeholders, credentials_tried_in_staging
 from checks.facts.credentials import SHIPPED, Strength, burnt, problems
 from checks.judging import Unjudged
-from gateways.ikhokha import IKhokha
+from gateways import GATEWAYS
 from pipeline import exposed
 from pipeline.clock import SystemClock
 from pipeline.contracts import Addresses, GatewayPayment, World
 from pipeline.errors import GatewayRefused
 from pipeline.secrets import Secret
+from pipeline.spec import Contract
 from pipeline.verdict import Verdict
 from tests.checks.production import days_ago, environments, found, production, remembering
 from tests.checks.worlds import URL, QuickClock, ask, random_text, world
@@ -198,7 +199,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Rig]:
 def signing(base: World, served: Rig, address: str = "", **changes: str) -> World:
     """The same world before the sandbox gateway, with settings changed."""
     known = settings(address or served.base, VITE_IKHOKHA_RETRY_ATTEMPTS="1", **changes)
-    client = IKhokha(known, served.http, QuickClock())
+    client = GATEWAYS["ikhokha"](known, served.http, QuickClock(), Contract())
     return replace(base, settings=known, gateway=client, addresses=Addresses(served.base, address or served.base))
 
 

@@ -22,6 +22,7 @@ from gateways.ikhokha import IKhokha
 from pipeline.clock import SystemClock
 from pipeline.contracts import Cents, PaymentRequest
 from pipeline.errors import GatewayError, GatewayGarbled, GatewayRefused, GatewayUnreachable
+from pipeline.spec import Contract
 from sandbox import authority
 from tests.sandbox.gateway_rig import APP_ID, SECRET, served, settings
 
@@ -95,7 +96,7 @@ async def peer(folder: Path, answer: Answer, **changes: str) -> AsyncIterator[Pe
             return httpx.AsyncClient(verify=trust, trust_env=False, follow_redirects=False)
 
         values = settings(base, **changes)
-        yield Peer(IKhokha(values, http, Impatient(slept)), asked, slept)
+        yield Peer(GATEWAYS["ikhokha"](values, http, Impatient(slept), Contract()), asked, slept)
 
 
 def says(value: object, status: int = 200) -> Answer:
@@ -297,7 +298,9 @@ async def test_an_id_that_is_none_is_never_asked_for(tmp_path: Path) -> None:
 
 async def test_nobody_listening_is_unreachable() -> None:
     """A refused connection is GatewayUnreachable and names the address."""
-    client = IKhokha(settings("https://127.0.0.1:1"), lambda: httpx.AsyncClient(trust_env=False), Impatient([]))
+    client = GATEWAYS["ikhokha"](
+        settings("https://127.0.0.1:1"), lambda: httpx.AsyncClient(trust_env=False), Impatient([]), Contract()
+    )
     with pytest.raises(GatewayUnreachable, match=r"127\.0\.0\.1:1"):
         await client.status(LINK)
 
@@ -305,7 +308,9 @@ async def test_nobody_listening_is_unreachable() -> None:
 def test_every_gateway_of_the_table_is_made_from_settings_and_signs_webhooks() -> None:
     """Each entry makes a gateway without touching the network, and its webhook is ready to be posted."""
     for name, make in GATEWAYS.items():
-        gateway = make(settings=settings("https://127.0.0.1:1"), http=httpx.AsyncClient, clock=SystemClock())
+        gateway = make(
+            settings=settings("https://127.0.0.1:1"), http=httpx.AsyncClient, clock=SystemClock(), contract=Contract()
+        )
         webhook = gateway.webhook("/hook?x=1", LINK, "order-1", "FAILURE")
         assert json.loads(webhook.body)["status"] == "FAILURE", name
         assert wire.verify(SECRET, "/hook", webhook.body, webhook.headers["ik-sign"]).accepted

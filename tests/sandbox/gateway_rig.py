@@ -15,12 +15,14 @@ from typing import Any
 import httpx
 from aiohttp import web
 
+from gateways import GATEWAYS
 from gateways import ikhokha_wire as wire
-from gateways.ikhokha import IKhokha
+from pipeline import contracts
 from pipeline.clock import SystemClock
 from pipeline.contracts import Cents, PayLink, PaymentRequest
 from pipeline.secrets import Secret
 from pipeline.settings import Settings, SettingValue
+from pipeline.spec import Contract
 from sandbox import authority
 from sandbox.authority import Certificates
 from sandbox.gateway import control
@@ -69,7 +71,7 @@ class Rig:
     base: str
     gateway: Gateway
     merchant: Merchant
-    client: IKhokha
+    client: contracts.Gateway
     control: control.Control
     control_base: str
     http: Callable[[], httpx.AsyncClient]
@@ -153,7 +155,7 @@ async def rig(
                 served(control.application(gateway, TOKEN), None) as control_base,
             ):
                 gateway.base = base
-                client = IKhokha(settings(base), http, SystemClock())
+                client = GATEWAYS["ikhokha"](settings(base), http, SystemClock(), Contract())
                 yield Rig(base, gateway, merchant, client, control.Control(control_base, TOKEN), control_base, http)
         finally:
             store.close()

@@ -19,10 +19,11 @@ import httpx
 import pytest
 from dotenv import dotenv_values
 
-from gateways.ikhokha import IKhokha
+from gateways import GATEWAYS
 from pipeline.clock import SystemClock
 from pipeline.secrets import Secret
 from pipeline.settings import Settings, SettingValue
+from pipeline.spec import Contract
 from sandbox import host
 from sandbox.gateway.control import Control
 
@@ -50,7 +51,7 @@ def test_the_host_answers_as_soon_as_it_is_up(folder: Path) -> None:
         return httpx.AsyncClient(verify=ssl.create_default_context(cafile=at.ca), trust_env=False)
 
     now = SystemClock().now()
-    client = IKhokha(Settings(known, (), ()), http, SystemClock())
+    client = GATEWAYS["ikhokha"](Settings(known, (), ()), http, SystemClock(), Contract())
     assert asyncio.run(client.history(now, now)) == []
     assert asyncio.run(Control(at.control, at.token.reveal()).faults())["outage"] is False
 

@@ -1,0 +1,40 @@
+"""iKhokha's own way of signing webhooks, as a scheme: one secret, an application ID, no time stamp."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from gateways import ikhokha_wire as wire
+from pipeline.contracts import SchemeHeaders, SignedWebhook, Verified
+
+_HEADERS = SchemeHeaders(signature=wire.HEADER_SIGN.lower(), sender=wire.HEADER_APP.lower())
+
+
+@dataclass(frozen=True)
+class IKhokhaSigning:
+    """Implements contracts.SigningScheme. `app_id` and `secret` are the account's, already stripped."""
+
+    app_id: str
+    secret: str = field(repr=False)
+
+    @property
+    def headers(self) -> SchemeHeaders:
+        return _HEADERS
+
+    def sign(self, path: str, body: bytes, *, at: datetime) -> SignedWebhook:
+        signature = wire.sign(self.secret, path.partition("?")[0], body.decode())
+        return SignedWebhook(body, {_HEADERS.sender: self.app_id, _HEADERS.signature: signature})
+
+    def verify(self, path: str, body: bytes, headers: Mapping[str, str], *, at: datetime) -> Verified:
+        given = {name.lower(): value for name, value in headers.items()}
+        if _HEADERS.sender in given and given[_HEADERS.sender].strip() != self.app_id:
+            return Verified(False, "signed for another application")
+        found = wire.verify(self.secret, path, body, given.get(_HEADERS.signature))
+        return Verified(found.accepted, found.reason, found.body)
+
+    def with_secret(self, secret: str) -> IKhokhaSigning:
+        if not secret.strip():
+            raise ValueError("an empty secret signs nothing")
+        return replace(self, secret=secret.strip())
