@@ -322,17 +322,18 @@ class _Patterns:
         return at < len(self._sorted) and self._sorted[at].startswith(start)
 
 
-def _patterns(values: Mapping[str, str], texts: Callable[[str], Iterator[str]], *, joined: bool) -> _Patterns:
-    """`values`: name by value. Each pattern remembers the name and the encoding it stands for."""
-    named: dict[bytes, tuple[str, str]] = {}
+def _patterns(values: Mapping[str, str], texts: Callable[[str], Iterator[str]]) -> tuple[_Patterns, _Patterns]:
+    """The forms as they are, and joined. `values`: name by value. Each pattern has the name and encoding it is for."""
+    exact: dict[bytes, tuple[str, str]] = {}
+    joined: dict[bytes, tuple[str, str]] = {}
     for value, name in values.items():
         for text in texts(value):
             for encoding, form in _encodings(text):
                 for spelt in {_utf8(form), _bytes(form)}:
-                    pattern = _see_joined(spelt) if joined else spelt
-                    if len(pattern) >= SHORTEST:
-                        named.setdefault(pattern, (name, encoding))
-    return _Patterns(named)
+                    for named, pattern in ((exact, spelt), (joined, _see_joined(spelt))):
+                        if len(pattern) >= SHORTEST:
+                            named.setdefault(pattern, (name, encoding))
+    return _Patterns(exact), _Patterns(joined)
 
 
 @dataclass(frozen=True)
@@ -370,11 +371,10 @@ class Redactor:
             value = secret.reveal()
             if value:
                 names = self._names.setdefault(value, [])
-                if name is not None and name not in names:
-                    names.append(name)
-                elif not names:
-                    names.append(f"secret {self._count}")
-        self._views = self._whole = None
+                if (name is None and names) or name in names:
+                    continue
+                names.append(name if name is not None else f"secret {self._count}")
+                self._views = self._whole = None
 
     @property
     def too_short(self) -> tuple[str, ...]:
@@ -432,8 +432,7 @@ class Redactor:
 
     def _views_of(self, texts: Callable[[str], Iterator[str]]) -> tuple[tuple[_View, _Patterns], ...]:
         values = {value: ", ".join(names) for value, names in self._names.items() if len(value) >= SHORTEST}
-        exact = _patterns(values, texts, joined=False)
-        joined = _patterns(values, texts, joined=True)
+        exact, joined = _patterns(values, texts)
         return tuple((view, joined if view.split else exact) for view in _VIEWS)
 
     def _spans(self, text: str) -> list[tuple[int, int]]:

@@ -18,6 +18,7 @@ from targets.ctl import PROTOCOL, QUICK_S, SupervisorClient, indented
 from targets.layout import Layout
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
+CLIENT = Path(__file__).with_name("supervisor_client.py")
 COPY_S = 600.0
 
 
@@ -161,6 +162,7 @@ class AreaOnHost:
         if await self.read(self.at.salt) is None:
             await self.put(self.at.salt, self.salt().encode(), mode=0o600)
         await self._keep(self.at.supervisor, await asyncio.to_thread(SUPERVISOR.read_bytes), anew)
+        await self._keep(self.at.client, await asyncio.to_thread(CLIENT.read_bytes), anew)
         await self._keep(self.at.config, self.running.config(), anew)
 
     async def _keep(self, path: PurePosixPath, content: bytes, anew: bool) -> None:
@@ -173,9 +175,8 @@ class AreaOnHost:
         await self.install(anew=anew)
         await self.guard()
         arguments = (
-            *("--area", str(self.at.area), "--listen", self.running.listen),
-            *("--activity", str(self.running.activity), "--idle", str(self.running.idle)),
-            *(("--settle",) if settle else ()),
+            *(self.running.listen, str(self.running.activity), str(self.running.idle)),
+            *(("settle",) if settle else ()),
         )
         reply = await self.ctl.up(arguments, timeout=self.running.ready_within * 10)
         if not reply["ok"]:

@@ -19,7 +19,7 @@ QUICK_S = 30.0
 """For commands that only look or change a few files."""
 MARGIN_S = 15.0
 """What a command of the supervisor may take beyond the limits it keeps itself."""
-_TOOL = "import sys; sys.path.insert(0, sys.argv[1]); import supervisor; sys.exit(supervisor.main(sys.argv[2:]))"
+_TOOL = "import sys; sys.path.insert(0, sys.argv[1]); import supervisor_client as c; sys.exit(c.main(sys.argv[2:]))"
 """Imported, not run as a script: Python keeps a module compiled, and a switch calls the tool several times."""
 
 
@@ -43,7 +43,7 @@ class SupervisorClient:
 
     async def up(self, arguments: Sequence[str], *, timeout: float) -> Mapping[str, Any]:
         """Starts the supervisor when none runs; its status."""
-        return await self._ask(["up", *arguments], timeout=timeout + MARGIN_S)
+        return await self._ask(["up", str(self.at.area), *arguments], timeout=timeout + MARGIN_S)
 
     async def digests(self, paths: Iterable[PurePosixPath]) -> list[str]:
         """Salted digests of files, in their order, '' for a file that is missing. The content stays on the host."""
@@ -51,7 +51,7 @@ class SupervisorClient:
         if not await self._installed():
             return ["" for _ in wanted]
         reply = await self._ask(["digest", str(self.at.area), *wanted], timeout=QUICK_S)
-        return [str(reply[path]) for path in wanted]
+        return [str(reply["digests"][path]) for path in wanted]
 
     async def link(self) -> ReleaseId | None:
         """The release that `current` names."""
@@ -60,7 +60,7 @@ class SupervisorClient:
 
     async def _installed(self) -> bool:
         try:
-            await self.host.read(self.at.supervisor)
+            await self.host.read(self.at.client)
         except FileNotFoundError:
             return False
         return True

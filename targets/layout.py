@@ -5,7 +5,7 @@ states/ID.json      the release's record
 settings/ID.json    the settings it was staged with (0600)
 current             -> releases/ID
 shared/             switch files, and data/ for the service
-run/                the supervisor: its copy, config.json, salt, supervisor.json, logs
+run/                the supervisor: its copy and its client's, config.json, salt, supervisor.json, logs
 """
 
 from __future__ import annotations
@@ -62,6 +62,10 @@ class Layout:
     @property
     def supervisor(self) -> PurePosixPath:
         return self.run / "supervisor.py"
+
+    @property
+    def client(self) -> PurePosixPath:
+        return self.run / "supervisor_client.py"
 
     @property
     def config(self) -> PurePosixPath:

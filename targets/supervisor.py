@@ -2,25 +2,21 @@
 
 One file on the standard library alone, so that it can be copied to any Linux machine with Python 3.11 or newer.
 
-    serve   the daemon: listens, starts what `current` names (else the closed page), obeys `ctl`
-    up      starts the daemon detached when none runs; prints its status once it has settled
-    ctl     sends one command and prints the reply, one JSON object: status, start, retire, rehearse, close, stop
-    digest  prints the salted SHA-256 of files as one JSON object; the values themselves stay here
+    serve   the daemon: listens, starts what `current` names (else the closed page), obeys supervisor_client.py
     closed  the page that answers 503 to everything; only the daemon starts it
 
 A release is a process with the listening socket as descriptor 3 (`LISTEN_FDS`, `LISTEN_PID`) that sends `READY=1` to
 `NOTIFY_SOCKET` when it takes traffic. On SIGTERM it stops accepting, sends `STOPPING=1`, answers what it has, and ends.
-Exit codes: 0 done, 1 the command was refused or failed (the reply says why), 2 bad usage, 3 no supervisor runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import fcntl
 import hashlib
 import hmac
-import importlib.util
 import json
 import os
 import shutil
@@ -35,17 +31,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import asyncio
-else:
-    # Loaded when it is first used: the clients, which a switch calls many times, start in half the time without it.
-    _found = importlib.util.find_spec("asyncio")
-    _found.loader = importlib.util.LazyLoader(_found.loader)
-    asyncio = importlib.util.module_from_spec(_found)
-    sys.modules["asyncio"] = asyncio
-    _found.loader.exec_module(asyncio)
+from typing import Any
 
 THIS_FILE = str(Path(__file__).resolve())
 PROTOCOL = 1
@@ -999,59 +985,7 @@ def closed() -> None:
     asyncio.run(ClosedPage(socket.socket(fileno=3), context).serve(notify))
 
 
-# ---- clients -----------------------------------------------------------------------------------------------
-
-
-def control(area: Area, command: str, argument: str = "") -> Json | None:
-    """The reply of the running supervisor, with `up` and `link` added; None when none runs."""
-    state = read_json(area.state)
-    pid = state.get("pid", 0)
-    if not pid or process_start(pid) != state.get("started"):
-        return None
-    with socket.socket(socket.AF_UNIX) as client:
-        try:
-            client.connect(state["control"])
-            client.sendall(json.dumps({"command": command, "argument": argument}).encode() + b"\n")
-            with client.makefile("rb") as answer:
-                text = answer.read()
-        except OSError:
-            return None
-    if not text:
-        return None
-    return {**json.loads(text), "up": True, "protocol": state["protocol"], "pid": pid, "link": area.link()}
-
-
-def up(area: Area, arguments: Sequence[str], *, settle: bool, within: float) -> Json:
-    """Starts the daemon detached when none runs; its status, with `settle` once it brings nothing back any more."""
-    begun = time.monotonic()
-    daemon: subprocess.Popen[bytes] | None = None
-    while time.monotonic() - begun < within:
-        reply = control(area, "settle" if settle else "status")
-        if reply is not None:
-            return reply
-        if daemon is None:
-            kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
-            log = os.open(area.run / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            daemon = subprocess.Popen(
-                (sys.executable, "-I", THIS_FILE, "serve", *arguments),
-                cwd="/",
-                env=kept,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-            os.close(log)
-        elif daemon.poll() not in (None, 0):
-            lines = (area.run / "supervisor.log").read_text("utf-8", "replace").strip().splitlines()
-            return not_up(area, "the supervisor did not start", "\n".join(lines[-5:]))
-        time.sleep(0.02)
-    return not_up(area, f"no supervisor within {within:g} s")
-
-
-def not_up(area: Area, error: str, tail: str = "", *, ok: bool = False) -> Json:
-    """The reply when nobody can reply."""
-    return {"ok": ok, "up": False, "link": area.link(), "error": error, "tail": tail}
+# ---- the command ------------------------------------------------------------------------------------------
 
 
 def only_one(area: Area) -> bool:
@@ -1067,56 +1001,23 @@ def only_one(area: Area) -> bool:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="supervisor.py", description="Runs releases behind one listening socket.")
     roles = parser.add_subparsers(dest="role", required=True)
-    for role in ("serve", "up"):
-        daemon = roles.add_parser(role)
-        daemon.add_argument("--area", type=Path, required=True)
-        daemon.add_argument(
-            "--listen", default="127.0.0.1:0", help="HOST:PORT; port 0 is any free one, kept over restarts"
-        )
-        daemon.add_argument("--activity", type=Path, required=True, help="file whose mtime says when it was last used")
-        daemon.add_argument("--idle", type=float, default=0.0, help="seconds without use before it ends; 0: never")
-        if role == "up":
-            daemon.add_argument("--settle", action="store_true", help="wait until nothing is being brought back")
-    client = roles.add_parser("ctl")
-    client.add_argument("area", type=Path)
-    client.add_argument("command", choices=("status", "settle", "start", "retire", "rehearse", "close", "stop"))
-    client.add_argument("argument", nargs="?", default="", help="a release; for stop: seconds of grace")
-    salted = roles.add_parser("digest")
-    salted.add_argument("area", type=Path)
-    salted.add_argument("paths", type=Path, nargs="+")
+    daemon = roles.add_parser("serve")
+    daemon.add_argument("--area", type=Path, required=True)
+    daemon.add_argument("--listen", default="127.0.0.1:0", help="HOST:PORT; port 0 is any free one, kept over restarts")
+    daemon.add_argument("--activity", type=Path, required=True, help="file whose mtime says when it was last used")
+    daemon.add_argument("--idle", type=float, default=0.0, help="seconds without use before it ends; 0: never")
     roles.add_parser("closed")
     chosen = parser.parse_args(arguments)
-
     if chosen.role == "closed":
         closed()
         return 0
     area = Area(chosen.area.absolute())
-    if chosen.role == "serve":
-        if not only_one(area):
-            note("another supervisor serves this area")
-            return 0
-        host, _, port = chosen.listen.rpartition(":")
-        asyncio.run(serve(area, host, int(port), chosen.activity, chosen.idle))
+    if not only_one(area):
+        note("another supervisor serves this area")
         return 0
-    if chosen.role == "digest":
-        reply: Json = {str(path): area.digest(path) for path in chosen.paths}
-    elif chosen.role == "up":
-        try:
-            # The longest way to settle: every try of the release, then of the closed page, runs out of time.
-            within = Config.read(area).ready_within * 2 * GIVE_UP_AFTER + 10
-            own = [argument for argument in arguments[1:] if argument != "--settle"]
-            reply = up(area, own, settle=chosen.settle, within=within)
-        except Failed as error:
-            reply = not_up(area, str(error))
-    else:
-        found = control(area, chosen.command, chosen.argument)
-        reply = (
-            found if found is not None else not_up(area, "no supervisor runs", ok=chosen.command in ("status", "stop"))
-        )
-    sys.stdout.write(json.dumps(reply) + "\n")
-    if chosen.role == "digest" or reply["ok"]:
-        return 0
-    return 1 if reply["up"] else 3
+    host, _, port = chosen.listen.rpartition(":")
+    asyncio.run(serve(area, host, int(port), chosen.activity, chosen.idle))
+    return 0
 
 
 if __name__ == "__main__":

@@ -278,8 +278,8 @@ async def test_two_at_once_is_named_and_mended(area: TestArea) -> None:
     """A switch that ended between start and link is a half state; activating either release finishes it."""
     await area.live(R1)
     await area.stage(R2)
-    supervisor = area.path / "run" / "supervisor.py"
-    done = await area.target.host.run(["python3", str(supervisor), "ctl", str(area.path), "start", R2], timeout=30)
+    client = area.path / "run" / "supervisor_client.py"
+    done = await area.target.host.run(["python3", str(client), "ctl", str(area.path), "start", R2], timeout=30)
     assert done.returncode == 0
     with pytest.raises(TargetError, match=f"{R1} and {R2} serves"):
         await area.target.traffic.live()
