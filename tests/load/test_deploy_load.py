@@ -16,7 +16,8 @@ from tests.load.wrk import load
 
 __all__ = ["folder"]
 
-WANTED = 10_000
+WANTED = {(): 10_000, ("Connection: close",): 3_000}
+"""A new connection costs a handshake: fewer of them still meet every moment of a switch."""
 
 pytestmark = [pytest.mark.load, pytest.mark.timeout(240)]
 
@@ -24,12 +25,12 @@ pytestmark = [pytest.mark.load, pytest.mark.timeout(240)]
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk, a Debian package")
 @pytest.mark.parametrize("headers", [(), ("Connection: close",)], ids=["kept alive", "new connections"])
 async def test_no_request_fails_across_a_deploy_and_a_rollback(folder: Path, headers: tuple[str, ...]) -> None:
-    """Of 10,000 requests to the shop over TLS, none fails while it is deployed and rolled back."""
+    """Of 10,000 requests to the shop over TLS (3,000 on new connections) none fails in a deploy and a rollback."""
     build(folder)
     address = await service_address(wiring.choose(str(folder / "pipeline.yaml"), "sandbox").area)
     assert address is not None
     requests = 0
-    while requests < WANTED:
+    while requests < WANTED[headers]:
         async with load(address, headers, connections=8) as made:
             for verb in ("deploy", "rollback"):
                 assert await asyncio.to_thread(runs.in_a_process, folder, verb) == 0

@@ -19,7 +19,8 @@ from tests.load.wrk import load
 from tests.targets.areas import TestArea, opened, stopped_after
 
 A, B = ReleaseId("20260101T000000-aaaaaaa"), ReleaseId("20260102T000000-bbbbbbb")
-WANTED = 10_000
+WANTED = {(): 10_000, ("Connection: close",): 3_000}
+"""A new connection costs a handshake: fewer of them still meet every moment of a switch."""
 ROUND_S = 2
 
 pytestmark = [pytest.mark.load, pytest.mark.timeout(300)]
@@ -52,7 +53,7 @@ async def under_load(area: TestArea, *headers: str) -> tuple[int, list[str]]:
     address = await service_address(area.path)
     assert address is not None
     requests, failed = 0, list[str]()
-    while requests < WANTED:
+    while requests < WANTED[headers]:
         async with load(address, headers, connections=16) as made:
             for release in (B, A):
                 await area.target.traffic.activate(release)
@@ -65,10 +66,10 @@ async def under_load(area: TestArea, *headers: str) -> tuple[int, list[str]]:
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk, a Debian package")
 @pytest.mark.parametrize("headers", [(), ("Connection: close",)], ids=["kept alive", "new connections"])
 async def test_no_request_fails_in_a_switch(tmp_path: Path, headers: tuple[str, ...]) -> None:
-    """Of 10,000 requests and more over TLS, none fails while B replaces A and A is put back again and again."""
+    """Of 10,000 requests over TLS (3,000 on new connections) none fails while B replaces A and A is put back again and again."""
     async with stopped_after(tmp_path / "area"):
         area = await opened(tmp_path / "area", process=certificate(tmp_path), drain_within=30.0)
         await area.stage(B)
         await area.live(A)
         requests, failed = await under_load(area, *headers)
-        assert (requests >= WANTED, failed) == (True, [])
+        assert (requests >= WANTED[headers], failed) == (True, [])
