@@ -66,7 +66,7 @@ async def under_load(area: TestArea, *headers: str) -> tuple[int, list[str]]:
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk, a Debian package")
 @pytest.mark.parametrize("headers", [(), ("Connection: close",)], ids=["kept alive", "new connections"])
 async def test_no_request_fails_in_a_switch(tmp_path: Path, headers: tuple[str, ...]) -> None:
-    """Of 10,000 requests over TLS (3,000 on new connections) none fails while B replaces A and A is put back again and again."""
+    """Of 10,000 requests (3,000 on new connections) none fails while B replaces A and A is put back, time and again."""
     async with stopped_after(tmp_path / "area"):
         area = await opened(tmp_path / "area", process=certificate(tmp_path), drain_within=30.0)
         await area.stage(B)
