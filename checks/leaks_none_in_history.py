@@ -69,7 +69,7 @@ async def gather(world: World, params: Patience) -> Histories:
         "the git history",
         noun="objects",
     )
-    search = leaks.with_names_hidden(search, secrets)
+    search = leaks.with_names_hidden(search, secrets, sieve)
     return Histories(search, tuple(why for one in found for why in one.incomplete))
 
 

@@ -25,6 +25,7 @@ OVERLAP = 64 * 1024
 
 _APART = "\x01"
 """Stands between things that are searched in one go; nothing that the search leaves out."""
+_ESCAPES = frozenset(b"\\%&")
 
 
 @dataclass(frozen=True)
@@ -74,19 +75,21 @@ def search(
         names.append(name)
     leaks += _in_names(names, sieve)
     found = Search(len(names), tuple(dict.fromkeys(leaks)), tuple(unread), sieve.too_short, len(secrets), where, placed)
-    return with_names_hidden(found, secrets)
+    return with_names_hidden(found, secrets, sieve)
 
 
-def with_names_hidden(found: Search, secrets: Mapping[str, Secret]) -> Search:
+def with_names_hidden(found: Search, secrets: Mapping[str, Secret], sieve: Sieve) -> Search:
     """The same without the values that stand in the names of files and members themselves."""
-    if not found.leaks and not found.unread:
+    names = dict.fromkeys([*(leak.file for leak in found.leaks), *found.unread])
+    text = _APART.join(names).encode("utf-8", "surrogatepass")
+    # The redactor takes longer to make than many files to search, and sees more than the sieve in escapes only.
+    if not names or not (sieve.found(text) or _ESCAPES.intersection(text)):
         return found
-    text = Redactor(secrets).text
-    names = {leak.file: text(leak.file) for leak in found.leaks}
+    redacted = Redactor(secrets).text
     return replace(
         found,
-        leaks=tuple(dict.fromkeys(replace(leak, file=names[leak.file]) for leak in found.leaks)),
-        unread=tuple(map(text, found.unread)),
+        leaks=tuple(dict.fromkeys(replace(leak, file=redacted(leak.file)) for leak in found.leaks)),
+        unread=tuple(map(redacted, found.unread)),
     )
 
 
@@ -110,23 +113,37 @@ def _in_file(name: str, path: str, sieve: Sieve) -> Iterator[Leak]:
         raise Unreadable("not a regular file")
     file = opened(path)
     try:
-        hits: list[Hit] = []
-        head, at, kept = b"", 0, b""
-        asked = min(CHUNK, found.st_size + 1)
-        while chunk := os.read(file, asked):
-            head = head or chunk[:16]
-            window = kept + chunk if kept else chunk
-            hits += (Hit(hit.name, hit.encoding, at - len(kept) + hit.offset) for hit in sieve.found(window))
-            at += len(chunk)
-            kept = window[-OVERLAP:]
-        if hits:
-            yield from _told(name, file, hits, sieve)
-        if packed(name, head):
-            if at > LARGEST:
+        begin = os.read(file, min(CHUNK, found.st_size + 1))
+        more = os.read(file, CHUNK)
+        if more:
+            yield from _told(name, file, _hits_of_large(file, begin, more, sieve), sieve)
+        else:
+            yield from _told_of_small(name, begin, sieve)
+        if packed(name, begin[:16]):
+            if os.fstat(file).st_size > LARGEST:
                 raise Unreadable(f"it is packed and larger than {LARGEST // 2**20} MiB")
-            yield from in_members(name, _all_of(file), sieve)
+            yield from in_members(name, _all_of(file) if more else begin, sieve)
     finally:
         os.close(file)
+
+
+def _told_of_small(name: str, data: bytes, sieve: Sieve) -> Iterator[Leak]:
+    leaks = in_bytes(name, data, sieve)
+    first = next(leaks, None)
+    if first:
+        yield from (name.endswith(".map") and list(_in_sources(name, data, sieve))) or (first, *leaks)
+
+
+def _hits_of_large(file: int, begin: bytes, more: bytes, sieve: Sieve) -> list[Hit]:
+    """The hits in a file of which so much was read; the rest is read piece by piece."""
+    hits, window, at = list(sieve.found(begin)), begin, len(begin)
+    while more:
+        kept = window[-OVERLAP:]
+        window = kept + more
+        hits += (Hit(hit.name, hit.encoding, at - len(kept) + hit.offset) for hit in sieve.found(window))
+        at += len(more)
+        more = os.read(file, CHUNK)
+    return hits
 
 
 def _all_of(file: int) -> bytes:
@@ -137,6 +154,8 @@ def _all_of(file: int) -> bytes:
 
 def _told(name: str, file: int, hits: Sequence[Hit], sieve: Sieve) -> Iterator[Leak]:
     """The leaks with their lines; of a source map, with the source and the line in it."""
+    if not hits:
+        return
     if name.endswith(".map") and (inside := list(_in_sources(name, _all_of(file), sieve))):
         yield from inside
         return
@@ -173,10 +192,14 @@ def _in_sources(name: str, data: bytes, sieve: Sieve) -> Iterator[Leak]:
 
 def in_bytes(name: str, data: bytes, sieve: Sieve) -> Iterator[Leak]:
     """What a piece of data in memory holds; `name` is printed for it."""
+    line, counted = 1, 0
     for at in range(0, max(len(data), 1), CHUNK):
         begin = max(at - OVERLAP, 0)
         for hit in sieve.found(data[begin : at + CHUNK]):
-            yield Leak(hit.name, name, 1 + data.count(b"\n", 0, begin + hit.offset), hit.encoding)
+            place = begin + hit.offset
+            line += data.count(b"\n", counted, place) - data.count(b"\n", place, counted)
+            counted = place
+            yield Leak(hit.name, name, line, hit.encoding)
 
 
 def in_members(name: str, data: bytes, sieve: Sieve, limit: int = LARGEST) -> Iterator[Leak]:

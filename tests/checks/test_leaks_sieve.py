@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from checks.facts import leaks
 from checks.facts.sieve import Sieve
-from pipeline.secrets import Secret
+from pipeline.secrets import Redactor, Secret, spellings
 from tests.checks.leak_planting import ENCODERS, letters, part, pieces, twenty_secrets, vite_like
 
 VALUES = twenty_secrets()
@@ -126,6 +126,81 @@ def test_any_value_is_found(value: str, name: str) -> None:
 def test_any_bytes_can_be_searched(data: bytes) -> None:
     """No data makes the search fail or find something."""
     assert SIEVE.found(data) == ()
+
+
+def test_every_part_of_twelve_characters_is_found_in_every_spelling() -> None:
+    """However a cut print was encoded, and with quotes between its bytes, twelve characters are enough."""
+    for setting, value in VALUES.items():
+        for at in range(0, len(value) - 11 if len(value) >= 16 else 0, 7):
+            for spelt, encoding in spellings(value[at : at + 12]).items():
+                for shown in (spelt, b'" + "'.join(spelt[begin : begin + 5] for begin in range(0, len(spelt), 5))):
+                    hits = SIEVE.found(BEFORE + shown + b"...")
+                    assert {hit.name for hit in hits} == {setting}, (setting, at, encoding)
+
+
+ALIKE = "abAB01-_/="
+"""Few characters, so that what stands beside a value agrees with it by chance."""
+WORDS = st.builds(
+    lambda shuffled, size: "".join(char for chars in shuffled for char in chars)[:size],
+    st.lists(st.permutations(ALIKE), min_size=4, max_size=4),
+    st.integers(8, 40),
+)
+
+
+@given(WORDS, st.data(), st.sampled_from([b"", b'" + "', b"\n ", b","]), st.integers(1, 12), st.text(ALIKE, max_size=5))
+@settings(max_examples=80, deadline=None)
+def test_the_quick_search_finds_what_the_slow_one_finds(
+    value: str, data: st.DataObject, between: bytes, size: int, beside: str
+) -> None:
+    """Cut anywhere, in pieces and among what resembles it, a value is found by both ways or, too short, by neither."""
+    spelt = data.draw(st.sampled_from([one for one in spellings(value) if not set(one) & set(b"\\%&")]))
+    begin = data.draw(st.integers(0, len(spelt) - 1))
+    cut = spelt[begin : data.draw(st.integers(begin, len(spelt)))]
+    shown = between.join(cut[at : at + size] for at in range(0, len(cut), size))
+    text = b"key: " + beside.encode() + shown + beside.encode() + b"."
+    secrets = {"KEY": Secret(value)}
+    assert bool(Sieve(secrets).found(text)) == bool(Redactor(secrets).found(text, parts=True))
+
+
+@pytest.mark.parametrize(
+    "value", ["!\"#$%&'()*+,-./:;<=>?@", "nrtnrtnrtrnt", "-----BEGIN-----END-----", "ntntnt+rnrt/nttt=="]
+)
+def test_a_value_of_nothing_telling_is_found(value: str) -> None:
+    """A value of punctuation, or of letters that are left out, is found as any other."""
+    sieve = Sieve({"KEY": Secret(value)})
+    for name, encode in ENCODERS.items():
+        if "part" not in name:
+            assert sieve.found(BEFORE + encode(value) + AFTER), name
+    assert not sieve.found(BEFORE + AFTER)
+
+
+def test_a_place_is_told_once() -> None:
+    """Of a value that repeats itself each place is one hit."""
+    value = letters(8) * 3
+    hits = Sieve({"KEY": Secret(value)}).found(value.encode() + value[:16].encode() + AFTER)
+    assert [hit.offset for hit in hits] == [0, 24]
+
+
+def test_hex_may_mix_its_capitals() -> None:
+    """Capitals and small letters make no difference where they mean none, and the encoding is named all the same."""
+    hits = Sieve({"KEY": Secret("mnopqrstuvwxyzMNO")}).found(b"6d6E6f707172737475767778797a4d4E4f")
+    assert [hit.encoding for hit in hits] == ["hex"]
+
+
+def test_zeros_are_no_part_of_a_value() -> None:
+    """A value with a run of zeros is found whole, and such a run alone raises no alarm."""
+    value = "live_" + "0" * 20 + letters(12)
+    sieve = Sieve({"KEY": Secret(value)})
+    assert sieve.found(f"a {value} b".encode())
+    assert sieve.found(value[-14:].encode())
+    assert not sieve.found(b"0" * 100 + b"\0" * 100 + b"30" * 100)
+
+
+def test_a_file_full_of_a_value_is_told_completely() -> None:
+    """Each of many places is told once, and none is hidden by its neighbours."""
+    value = VALUES["SECRET_0"]
+    line = f"key: {value}\n".encode()
+    assert [hit.offset for hit in SIEVE.found(line * 3000)] == [5 + at * len(line) for at in range(3000)]
 
 
 def test_a_private_key_is_found_by_its_lines() -> None:
