@@ -28,7 +28,15 @@ def _ikhokha_signing(settings: Settings, _tolerance_s: float) -> SigningScheme:
     )
 
 
-SCHEMES: Mapping[str, Callable[..., SigningScheme]] = MappingProxyType({"ikhokha": _ikhokha_signing})
+def _standard_signing(settings: Settings, tolerance_s: float) -> SigningScheme:
+    from gateways.standard_signing import StandardSigning
+
+    return StandardSigning.of(settings.text("VITE_IKHOKHA_WEBHOOK_SECRET"), tolerance_s)
+
+
+SCHEMES: Mapping[str, Callable[..., SigningScheme]] = MappingProxyType(
+    {"ikhokha": _ikhokha_signing, "standard-webhooks": _standard_signing}
+)
 """Name in `contract.webhook_scheme` of pipeline.yaml -> maker(settings, tolerance in s)."""
 
 GATEWAYS: Mapping[str, Callable[..., Gateway]] = MappingProxyType({"ikhokha": _ikhokha})

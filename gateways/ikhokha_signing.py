@@ -24,12 +24,19 @@ class IKhokhaSigning:
         return _HEADERS
 
     def sign(self, path: str, body: bytes, *, at: datetime) -> SignedWebhook:
-        signature = wire.sign(self.secret, path.partition("?")[0], body.decode())
+        """Signs the bytes as they are; a receiver verifies their canonical form. Raises ValueError without a secret."""
+        signature = wire.sign(self.secret, path.partition("?")[0], body)
         return SignedWebhook(body, {_HEADERS.sender: self.app_id, _HEADERS.signature: signature})
 
     def verify(self, path: str, body: bytes, headers: Mapping[str, str], *, at: datetime) -> Verified:
-        given = {name.lower(): value for name, value in headers.items()}
-        if _HEADERS.sender in given and given[_HEADERS.sender].strip() != self.app_id:
+        given: dict[str, str] = {}
+        for name, value in headers.items():
+            lower = name.lower()
+            if lower in given and lower in (_HEADERS.signature, _HEADERS.sender):
+                return Verified(False, f"{lower} is there twice")
+            given[lower] = value
+        # The signature does not cover the sender: without the header nothing was claimed that could be wrong.
+        if given.get(_HEADERS.sender, self.app_id).strip() != self.app_id:
             return Verified(False, "signed for another application")
         found = wire.verify(self.secret, path, body, given.get(_HEADERS.signature))
         return Verified(found.accepted, found.reason, found.body)

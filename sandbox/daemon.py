@@ -18,10 +18,14 @@ from random import SystemRandom
 from typing import IO
 
 from aiohttp import web
+from dotenv import dotenv_values
 
+from gateways import SCHEMES
 from pipeline.clock import SystemClock
 from pipeline.contracts import Clock
 from pipeline.errors import TollgateError
+from pipeline.secrets import Secret
+from pipeline.settings import Settings, SettingValue
 from sandbox import account, authority, logs
 from sandbox.account import Account
 from sandbox.authority import Certificates
@@ -37,12 +41,16 @@ SHUTDOWN_S = 2.0
 """How long requests under way may take once the host is told to end."""
 LOOKS_EVERY_S = 15.0
 TOUCHES_EVERY_S = 1.0
+TOLERANCE_S = 300.0
+"""For schemes with a time stamp; it does not matter to one who only sends."""
 
 _kept_open: list[IO[str]] = []
 
 
-def run(files: Files, *, idle_s: float, ready: Callable[[], None]) -> None:
+def run(files: Files, *, idle_s: float, scheme: str, ready: Callable[[], None]) -> None:
     """Is the host: calls `ready` once it answers, returns when it was told to end or was idle for `idle_s`.
+
+    `scheme` names how webhooks are signed, with the secrets that settings.env holds at the start.
 
     Raises TollgateError when it cannot start.
     """
@@ -51,7 +59,7 @@ def run(files: Files, *, idle_s: float, ready: Callable[[], None]) -> None:
     clock = SystemClock()
     try:
         certificates = authority.ensure(files.tls, clock.now())
-        asyncio.run(_serve(files, certificates, idle_s=idle_s, ready=ready, clock=clock))
+        asyncio.run(_serve(files, certificates, idle_s=idle_s, scheme=scheme, ready=ready, clock=clock))
     except OSError as error:
         raise TollgateError(
             f"{error.filename or files.folder}: {error.strerror}", "Check space and permissions."
@@ -62,7 +70,7 @@ def run(files: Files, *, idle_s: float, ready: Callable[[], None]) -> None:
 
 
 async def _serve(
-    files: Files, certificates: Certificates, *, idle_s: float, ready: Callable[[], None], clock: Clock
+    files: Files, certificates: Certificates, *, idle_s: float, scheme: str, ready: Callable[[], None], clock: Clock
 ) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -75,6 +83,7 @@ async def _serve(
         store = Store(files.database)
         credentials = account.ensure(files.settings, address, SystemRandom())
         gateway = _gateway(files, certificates, store, address, credentials, clock)
+        gateway.sender.scheme = SCHEMES[scheme](_settings(files.settings), TOLERANCE_S)
         token = secrets.token_urlsafe(32)
         runners = [_runner(gateway.application()), _runner(control.application(gateway, token))]
         try:
@@ -82,7 +91,8 @@ async def _serve(
                 await runner.setup()
             await web.SockSite(runners[0], gateway_socket, ssl_context=_server_tls(certificates)).start()
             await web.SockSite(runners[1], control_socket).start()
-            _record(files.record, gateway=address, control=control_address, token=token, since=clock.now().isoformat())
+            addresses = {"gateway": address, "control": control_address}
+            _record(files.record, **addresses, token=token, scheme=scheme, since=clock.now().isoformat())
             say(log, "host.ready", gateway=address, control=control_address)
             ready()
             why = await _until_told_or_idle(stop, files, idle_s)
@@ -106,6 +116,13 @@ def _gateway(
         random=SystemRandom(),
         used=_toucher(files.activity),
     )
+
+
+def _settings(path: Path) -> Settings:
+    """What signs, as settings.env has it."""
+    texts = dotenv_values(path, interpolate=False)
+    values = {name: SettingValue(name, Secret(text or ""), str(path)) for name, text in texts.items()}
+    return Settings(values, (), (str(path),))
 
 
 def _runner(app: web.Application) -> web.AppRunner:

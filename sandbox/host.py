@@ -27,11 +27,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from gateways import SCHEMES
 from pipeline.errors import TollgateError
 from pipeline.secrets import Secret
 from sandbox.files import Files
 
 IDLE_S = 1800.0
+IKHOKHA = "ikhokha"
+"""How webhooks are signed unless another way is asked for."""
 STARTS_WITHIN_S = 20.0
 ENDS_WITHIN_S = 10.0
 _ROOT = Path(__file__).resolve().parent.parent
@@ -58,19 +61,29 @@ class HostAddresses:
     activity: Path
     log: Path
     since: str
+    scheme: str
+    """How it signs webhooks: a name of gateways.SCHEMES."""
 
 
-def up(folder: Path, *, idle_s: float = IDLE_S) -> HostAddresses:
+def up(folder: Path, *, idle_s: float = IDLE_S, scheme: str | None = None) -> HostAddresses:
     """Returns the addresses of the host of `folder`, starting it first unless it runs. Blocks until it answers.
 
+    `scheme` is how it signs webhooks, as `contract.webhook_scheme` of pipeline.yaml; None takes a host as it is. One
+    that signs another way is ended and started anew: payments and what is owed stay, faults that were on do not.
     Of two callers at once one starts it and both get the same host. Raises HostFailed, with the end of the host's
     log, when it does not start; then no process is left behind.
     """
     files = Files(folder.resolve())
+    if scheme is not None and scheme not in SCHEMES:
+        raise HostFailed(f"{scheme[:40]!r} is no signing scheme", f"These are: {', '.join(sorted(SCHEMES))}.")
     files.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(files.starting, wait_s=STARTS_WITHIN_S + ENDS_WITHIN_S):
-        if _owner(files.running) is None:
-            _start(files, idle_s)
+        pid, known = _owner(files.running), _addresses(files)
+        if pid is not None and known is not None and scheme not in (None, known.scheme):
+            _end(files, pid)
+            pid = None
+        if pid is None:
+            _start(files, idle_s, scheme or IKHOKHA)
         files.activity.touch()
         found = _addresses(files)
     if found is None:
@@ -90,12 +103,8 @@ def down(folder: Path) -> bool:
         pid = _owner(files.running)
         if pid is None:
             return False
-        for ending in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, ending)
-            if _free_in_time(files.running):
-                return True
-    raise HostFailed(f"the sandbox host, process {pid}, does not end", "End it by hand, then try again.")
+        _end(files, pid)
+        return True
 
 
 def status(folder: Path) -> HostAddresses | None:
@@ -104,6 +113,15 @@ def status(folder: Path) -> HostAddresses | None:
     pid, found = _owner(files.running), _addresses(files)
     # A host that is only just starting has not written its own record yet.
     return found if pid is not None and found is not None and found.pid == pid else None
+
+
+def _end(files: Files, pid: int) -> None:
+    for ending in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, ending)
+        if _free_in_time(files.running):
+            return
+    raise HostFailed(f"the sandbox host, process {pid}, does not end", "End it by hand, then try again.")
 
 
 @contextlib.contextmanager
@@ -161,11 +179,11 @@ def _free_in_time(lock: Path) -> bool:
     return True
 
 
-def _start(files: Files, idle_s: float) -> None:
+def _start(files: Files, idle_s: float, scheme: str) -> None:
     """Starts the host detached. It reports through a pipe: its pid first, `ready` once it answers, or just its end."""
     reader, writer = os.pipe()
     argv = [sys.executable, "-m", "sandbox.host", "serve", "--folder", str(files.folder)]
-    argv += ["--idle", str(idle_s), "--detach", "--report-to", str(writer)]
+    argv += ["--idle", str(idle_s), "--scheme", scheme, "--detach", "--report-to", str(writer)]
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     try:
         with files.log.open("ab") as log:
@@ -236,6 +254,7 @@ def _addresses(files: Files) -> HostAddresses | None:
             activity=files.activity,
             log=files.log,
             since=record["since"],
+            scheme=record.get("scheme", IKHOKHA),
         )
     except (OSError, ValueError, KeyError):
         return None
@@ -250,6 +269,7 @@ def main(argv: Sequence[str]) -> int:
     serve = verbs.add_parser("serve", help="be the host, in the foreground unless --detach")
     serve.add_argument("--folder", type=Path, required=True)
     serve.add_argument("--idle", type=float, default=IDLE_S, help="seconds without use after which it ends")
+    serve.add_argument("--scheme", choices=sorted(SCHEMES), default=IKHOKHA, help="how webhooks are signed")
     serve.add_argument("--detach", action="store_true", help="go on in the background, in a session of its own")
     serve.add_argument("--report-to", type=int, default=None, help="file descriptor that is told pid and readiness")
     arguments = parser.parse_args(argv)
@@ -258,10 +278,10 @@ def main(argv: Sequence[str]) -> int:
             # Not sys.exit: the parent must not run what the interpreter does at its end twice.
             os._exit(0)
         os.setsid()
-    return _serve(Files(arguments.folder.resolve()), arguments.idle, arguments.report_to)
+    return _serve(Files(arguments.folder.resolve()), arguments.idle, arguments.scheme, arguments.report_to)
 
 
-def _serve(files: Files, idle_s: float, report_to: int | None) -> int:
+def _serve(files: Files, idle_s: float, scheme: str, report_to: int | None) -> int:
     report = os.fdopen(report_to, "wb", buffering=0) if report_to is not None else None
 
     def tell(line: str) -> None:
@@ -280,7 +300,7 @@ def _serve(files: Files, idle_s: float, report_to: int | None) -> int:
             lock.flush()
             from sandbox import daemon
 
-            daemon.run(files, idle_s=idle_s, ready=lambda: tell("ready"))
+            daemon.run(files, idle_s=idle_s, scheme=scheme, ready=lambda: tell("ready"))
     except TollgateError as error:
         sys.stderr.write(f"{error}\n{error.remedy}\n")
         return 1

@@ -16,6 +16,8 @@ import aiohttp
 from yarl import URL
 
 from gateways import ikhokha_wire as wire
+from gateways.ikhokha_signing import IKhokhaSigning
+from pipeline.contracts import SigningScheme
 from sandbox.gateway.assumptions import Assumptions
 from sandbox.gateway.faults import Faults
 from sandbox.gateway.store import ABANDONED, DELIVERED, PENDING, Store, Webhook
@@ -40,7 +42,8 @@ def is_loopback(url: str) -> bool:
 class Sender:
     """`run` sends what `store` owes until it is cancelled; `wake` tells it that something has changed.
 
-    `trust` verifies the merchant's certificate. The order of webhooks is not promised.
+    `scheme` is how they are signed, iKhokha's own way unless it is set to another. `trust` verifies the merchant's
+    certificate. The order of webhooks is not promised.
     """
 
     def __init__(
@@ -55,8 +58,7 @@ class Sender:
         now: Callable[[], datetime],
     ) -> None:
         self._store = store
-        self._app_id = app_id
-        self._secret = secret
+        self.scheme: SigningScheme = IKhokhaSigning(app_id, secret)
         self._assumptions = assumptions
         self._faults = faults
         self._trust = trust
@@ -124,16 +126,13 @@ class Sender:
     async def _post(self, session: aiohttp.ClientSession, webhook: Webhook, attempt: int) -> bool:
         text = wire.webhook_text(webhook.payment, webhook.reference, webhook.event)
         path = urlsplit(webhook.url).path or "/"
-        headers = {
-            "Content-Type": "application/json",
-            wire.HEADER_APP.lower(): self._app_id,
-            wire.HEADER_SIGN.lower(): wire.sign(self._secret, path, text),
-        }
         at, begun = self._now().isoformat(timespec="milliseconds"), time.perf_counter()
         status, error = None, ""
         try:
+            signed = self.scheme.sign(path, text.encode(), at=self._now())
+            headers = {"Content-Type": "application/json", **signed.headers}
             async with session.post(
-                URL(webhook.url, encoded=True), data=text.encode(), headers=headers, allow_redirects=False
+                URL(webhook.url, encoded=True), data=signed.body, headers=headers, allow_redirects=False
             ) as response:
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as found:

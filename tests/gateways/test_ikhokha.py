@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,9 +20,18 @@ from aiohttp import web
 from gateways import GATEWAYS
 from gateways import ikhokha_wire as wire
 from gateways.ikhokha import IKhokha
+from gateways.ikhokha_line import LARGEST_ANSWER
 from pipeline.clock import SystemClock
-from pipeline.contracts import Cents, PaymentRequest
-from pipeline.errors import GatewayError, GatewayGarbled, GatewayRefused, GatewayUnreachable
+from pipeline.contracts import Cents, Clock, PaymentRequest
+from pipeline.errors import (
+    CredentialsRefused,
+    GatewayError,
+    GatewayGarbled,
+    GatewayRefused,
+    GatewayUnreachable,
+    OutcomeUnknown,
+)
+from pipeline.settings import Settings
 from pipeline.spec import Contract
 from sandbox import authority
 from tests.sandbox.gateway_rig import APP_ID, SECRET, served, settings
@@ -96,7 +106,64 @@ async def peer(folder: Path, answer: Answer, **changes: str) -> AsyncIterator[Pe
             return httpx.AsyncClient(verify=trust, trust_env=False, follow_redirects=False)
 
         values = settings(base, **changes)
-        yield Peer(GATEWAYS["ikhokha"](values, http, Impatient(slept), Contract()), asked, slept)
+        yield Peer(_made(values, http, Impatient(slept)), asked, slept)
+
+
+@asynccontextmanager
+async def listening(
+    handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], tls: ssl.SSLContext | None
+) -> AsyncIterator[str]:
+    """A peer that is no HTTP server, on a free port; its connections end with it."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                await handle(reader, writer)
+        finally:
+            writer.close()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.create_task(serve(reader, writer)))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
+def server_tls(folder: Path) -> ssl.SSLContext:
+    certificates = authority.ensure(folder / "tls", SystemClock().now())
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificates.server, certificates.key)
+    return tls
+
+
+def client_of(folder: Path, base: str, **changes: str) -> IKhokha:
+    """A client of `base` that trusts the authority of `folder`."""
+    trust = ssl.create_default_context(cafile=authority.ensure(folder / "tls", SystemClock().now()).ca)
+
+    def http() -> httpx.AsyncClient:
+        return httpx.AsyncClient(verify=trust, trust_env=False, follow_redirects=False)
+
+    return _made(settings(base, **changes), http, SystemClock())
+
+
+def _made(values: Settings, http: Callable[[], httpx.AsyncClient], clock: Clock, **contract: Any) -> IKhokha:
+    made = GATEWAYS["ikhokha"](values, http, clock, Contract(**contract))
+    assert isinstance(made, IKhokha)
+    return made
 
 
 def says(value: object, status: int = 200) -> Answer:
@@ -148,10 +215,16 @@ async def test_a_creation_is_signed_over_the_bytes_it_sends(tmp_path: Path) -> N
 REFUSED = [
     says({**CREATED, "responseCode": "99", "message": "no"}),
     says({k: v for k, v in CREATED.items() if k != "responseCode"}),
-    says({"responseCode": "IK-001", "message": "Token or Hash invalid"}, 401),
     raw(b"<html>", 404),
     raw(b"", 429),
-    raw(b"\xff", 500),
+    says({"responseCode": "IK-500", "message": "the callback is not public"}, 500),
+]
+ACCOUNT_REFUSED = [
+    says({"responseCode": "IK-001", "message": "Token or Hash invalid"}, 401),
+    says({"responseCode": "IK-001", "message": "Token or Hash invalid"}),
+    says({"responseCode": "IK-001"}, 400),
+    raw(b"", 401),
+    raw(b"<html>", 403),
 ]
 GARBLED = [
     raw(b""),
@@ -171,26 +244,165 @@ GARBLED = [
     says({**CREATED, "paylinkUrl": f"https://[::1/{LINK}"}),
     says({**CREATED, "externalTransactionID": "order-2"}),
 ]
-UNREACHABLE = [hangs_up, hangs, drips, raw(b"bad gateway", 502), raw(b"", 503), raw(b"", 504)]
+UNKNOWN = [
+    hangs_up,
+    raw(b"bad gateway", 502),
+    raw(b"", 503),
+    says({"responseCode": "IK-504"}, 504),
+    raw(b"\xff", 500),
+    says({"error": "a front's own word"}, 520),
+]
 
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [(a, GatewayRefused) for a in REFUSED]
+    + [(a, CredentialsRefused) for a in ACCOUNT_REFUSED]
     + [(a, GatewayGarbled) for a in GARBLED]
-    + [(a, GatewayUnreachable) for a in UNREACHABLE],
+    + [(a, OutcomeUnknown) for a in UNKNOWN],
 )
 async def test_a_creation_that_fails_is_named_and_never_repeated(
     tmp_path: Path, answer: Answer, expected: type[GatewayError]
 ) -> None:
-    """Every bad answer to a creation is one of three errors with a remedy, after one request."""
-    async with peer(tmp_path, answer, VITE_IKHOKHA_TIMEOUT="300") as at:
+    """Every bad answer to a creation is one of four errors with a remedy, after one request."""
+    async with peer(tmp_path, answer) as at:
         with pytest.raises(GatewayError) as failed:
             await at.client.create(REQUEST)
         assert type(failed.value) is expected
         assert failed.value.remedy
-        assert SECRET not in str(failed.value)
+        assert ("what became of the reference" in failed.value.remedy) is (expected in (GatewayGarbled, OutcomeUnknown))
+        assert SECRET not in str(failed.value) + failed.value.remedy
         assert len(at.asked) == 1
+        assert at.slept == []
+
+
+@pytest.mark.parametrize("answer", [hangs, drips])
+async def test_a_gateway_that_never_ends_its_answer_holds_nobody_up(tmp_path: Path, answer: Answer) -> None:
+    """When the time of the settings is over the outcome is unknown, unless nothing had been sent by then."""
+    async with peer(tmp_path, answer, VITE_IKHOKHA_TIMEOUT="300") as at:
+        with pytest.raises(GatewayUnreachable) as failed:
+            await at.client.create(REQUEST)
+        assert isinstance(failed.value, OutcomeUnknown) or (at.asked == [] and "not sent" in str(failed.value))
+        assert len(at.asked) <= 1
+
+
+BYTES = [
+    (b"", OutcomeUnknown),
+    (b"220 mail.example.com ESMTP\r\n", OutcomeUnknown),
+    (b"\x00" * 4096, OutcomeUnknown),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n{", OutcomeUnknown),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}", OutcomeUnknown),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", OutcomeUnknown),
+    (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000, OutcomeUnknown),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", GatewayRefused),
+    (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(bytes(20_000_000), 1), GatewayGarbled),
+]
+
+
+@pytest.mark.parametrize("reads_first", [True, False])
+@pytest.mark.parametrize(("answer", "expected"), BYTES)
+async def test_whatever_bytes_come_back_the_error_says_what_is_known(
+    tmp_path: Path, answer: bytes, expected: type[GatewayError], reads_first: bool
+) -> None:
+    """A connection lost before or after the request was read, garbage and a bomb are named, after one request."""
+    connections = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        if reads_first:
+            await reader.readuntil(b'"}}')
+        writer.write(answer)
+        await _closed(writer)
+
+    async with listening(handle, server_tls(tmp_path)) as base:
+        with pytest.raises(GatewayError) as failed:
+            await client_of(tmp_path, base).create(REQUEST)
+    if reads_first:
+        assert type(failed.value) is expected
+        assert expected is not GatewayGarbled or f"more than {LARGEST_ANSWER} bytes" in str(failed.value)
+    else:
+        # A peer that closes with our bytes unread resets the connection, and may take its own answer back so.
+        assert type(failed.value) in (expected, OutcomeUnknown)
+    assert connections == 1
+
+
+@pytest.mark.parametrize("greets", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", None])
+async def test_a_creation_that_never_left_has_no_unknown_outcome(tmp_path: Path, greets: bytes | None) -> None:
+    """A peer that closes, talks plainly or says nothing before TLS was given nothing: that is told, and why."""
+
+    async def handle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if greets is None:
+            await asyncio.sleep(3600)
+        writer.write(greets or b"")
+        await _closed(writer)
+
+    async with listening(handle, None) as base:
+        with pytest.raises(GatewayUnreachable, match="not sent") as failed:
+            await client_of(tmp_path, base, VITE_IKHOKHA_TIMEOUT="300").create(REQUEST)
+    assert type(failed.value) is GatewayUnreachable
+
+
+async def test_a_gateway_with_another_authority_is_sent_nothing(tmp_path: Path) -> None:
+    """A certificate that does not chain to the environment's CA ends the attempt before anything is sent."""
+    seen: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.read())
+        await _closed(writer)
+
+    async with listening(handle, server_tls(tmp_path / "other")) as base:
+        with pytest.raises(GatewayUnreachable, match="CERTIFICATE_VERIFY_FAILED") as failed:
+            await client_of(tmp_path, base).create(REQUEST)
+    assert type(failed.value) is GatewayUnreachable
+    assert seen in ([], [b""])
+
+
+# ---- what became of it ---------------------------------------------------------------------------------------
+
+
+async def test_an_unknown_outcome_is_settled_by_asking(tmp_path: Path) -> None:
+    """After a creation without an answer the reference leads to the payment, also when it appears a little later."""
+    unknown = says({"responseCode": "IK-404", "message": "no such payment"}, 404)
+    answers = iter([hangs_up, unknown, hangs_up, says(STATUS)])
+
+    def in_turn(request: web.Request) -> Any:
+        return next(answers)(request)
+
+    async with peer(tmp_path, in_turn) as at:
+        with pytest.raises(OutcomeUnknown):
+            await at.client.create(REQUEST)
+        found = await at.client.settle("order-1")
+        assert found is not None
+        assert (found.link_id, found.reference, found.paid) == (LINK, "order-1", True)
+        assert [(method, path.partition("?")[2]) for method, path, _, _ in at.asked] == [("POST", "")] + [
+            ("GET", "externalReference=order-1")
+        ] * 3
+        assert at.asked[-1][2][wire.HEADER_SIGN] == wire.sign(SECRET, wire.STATUS_EXTERNAL_PATH)
+
+
+async def test_no_payment_is_said_only_by_the_gateway_itself(tmp_path: Path) -> None:
+    """None after as many tries as the settings say; a 404 that is no JSON, or another reference's payment, is none."""
+    async with peer(tmp_path, says({"message": "no such payment"}, 404), VITE_IKHOKHA_RETRY_DELAY="250") as at:
+        assert await at.client.settle("a&b=c/é") is None
+        assert at.slept == [0.25, 0.25]
+        assert {path for _, path, _, _ in at.asked} == {
+            f"{wire.STATUS_EXTERNAL_PATH}?externalReference=a%26b%3Dc%2F%C3%A9"
+        }
+        with pytest.raises(GatewayRefused, match="not asked"):
+            await at.client.settle("")
+    for answer, expected in (
+        (raw(b"<html>no such page", 404), GatewayRefused),
+        (says({**STATUS, "externalTransactionID": "order-2"}), GatewayGarbled),
+        (says({"responseCode": "IK-001"}, 401), CredentialsRefused),
+        (hangs_up, GatewayUnreachable),
+    ):
+        async with peer(tmp_path, answer) as at:
+            with pytest.raises(expected):
+                await at.client.settle("order-1")
+
+
+# ---- reading -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -205,6 +417,7 @@ async def test_a_creation_that_fails_is_named_and_never_repeated(
         (says({**STATUS, "status": None}), GatewayGarbled),
         (says({**STATUS, "responseCode": "IK-9"}), GatewayRefused),
         (says({"message": "?"}, 404), GatewayRefused),
+        (says({"responseCode": "IK-001"}, 401), CredentialsRefused),
     ],
 )
 async def test_a_status_that_is_not_one_is_never_believed(
@@ -275,6 +488,7 @@ async def test_a_history_with_one_wrong_item_is_no_history(tmp_path: Path, items
         ("VITE_IKHOKHA_API_URL", ""),
         ("VITE_IKHOKHA_API_URL", "http://127.0.0.1"),
         ("VITE_IKHOKHA_API_URL", "https://user:pass@127.0.0.1"),
+        ("VITE_IKHOKHA_API_URL", "https://127.0.0.1:99999"),
         ("VITE_IKHOKHA_TIMEOUT", "soon"),
     ],
 )
@@ -282,7 +496,9 @@ async def test_nothing_is_sent_with_settings_that_cannot_be_right(tmp_path: Path
     """A missing credential or an address without https is an error that names the setting, before any request."""
     async with peer(tmp_path, says(STATUS), **{name: value}) as at:
         with pytest.raises(GatewayError) as failed:
-            await at.client.status(LINK)
+            await at.client.create(REQUEST)
+        assert not isinstance(failed.value, OutcomeUnknown)
+        assert isinstance(failed.value, CredentialsRefused) is name.endswith(("KEY", "SECRET"))
         assert "not asked" in str(failed.value)
         assert name in failed.value.remedy
         assert at.asked == []
@@ -314,3 +530,19 @@ def test_every_gateway_of_the_table_is_made_from_settings_and_signs_webhooks() -
         webhook = gateway.webhook("/hook?x=1", LINK, "order-1", "FAILURE")
         assert json.loads(webhook.body)["status"] == "FAILURE", name
         assert wire.verify(SECRET, "/hook", webhook.body, webhook.headers["ik-sign"]).accepted
+
+
+def test_a_gateway_signs_by_the_scheme_of_the_contract() -> None:
+    """With Standard Webhooks the webhook carries a time stamp, and without its secret nothing is signed."""
+    for secrets in (SECRET, f"whsec_{'QUJD' * 8} {SECRET}"):
+        values = settings("https://127.0.0.1:1", VITE_IKHOKHA_WEBHOOK_SECRET=secrets)
+        gateway = _made(values, httpx.AsyncClient, SystemClock(), webhook_scheme="standard-webhooks")
+        webhook = gateway.webhook("/hook", LINK, "order-1", "SUCCESS")
+        now = SystemClock().now()
+        assert gateway.scheme.verify("/hook", webhook.body, webhook.headers, at=now).body == webhook.body
+        assert not gateway.scheme.verify("/hook", webhook.body, webhook.headers, at=now + timedelta(hours=1)).accepted
+    for broken, why in (("", "no secret"), (" ", "no secret"), ("whsec_", "empty secret"), ("whsec_*", "base64")):
+        values = settings("https://127.0.0.1:1", VITE_IKHOKHA_WEBHOOK_SECRET=broken)
+        gateway = _made(values, httpx.AsyncClient, SystemClock(), webhook_scheme="standard-webhooks")
+        with pytest.raises(CredentialsRefused, match=f"not signed: .*{why}"):
+            gateway.webhook("/hook", LINK, "order-1", "SUCCESS")

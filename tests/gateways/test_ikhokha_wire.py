@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
+import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateways import ikhokha_wire as wire
@@ -174,3 +177,50 @@ def test_what_is_serialised_is_canonical_already(value: dict[str, object]) -> No
     verified = wire.verify_request(SECRET, wire.PAYMENT_PATH, text.encode(), wire.sign(SECRET, wire.PAYMENT_PATH, text))
     assert verified.accepted
     assert not verified.raw_differs
+
+
+pieces = st.sampled_from(
+    ['"a"', '"b":', '"a":', '"text":', '"7":', '"_":"x",', ":", ",", "{", "}", "0", "-1", "-0", "1.0", "1e2", " ", '"',
+     "123456789012345", "9007199254740993", "true", "null", '"\u00e9"', '"\\u0061"', '"\x7f"', '"\u2028"', '"\t"', "\\",
+     '"a,"', '","', '":"', "[]"]
+)  # fmt: skip
+member_names = st.sampled_from(["a", "b", "_b9", "text", "7", "a:", "", "__proto__"])
+member_values = (
+    st.text(max_size=6)
+    | st.sampled_from(['","a":"', ",", '"', "{", "\\"])
+    | st.integers()
+    | st.booleans()
+    | st.none()
+    | st.floats()
+)
+
+
+def as_object(members: list[tuple[str, object]]) -> str:
+    """JSON as a sender may print it, a name twice included."""
+    return "{" + ",".join(f"{json.dumps(k)}:{json.dumps(v, ensure_ascii=False)}" for k, v in members) + "}"
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(pieces, max_size=12).map("".join)
+    | st.lists(st.tuples(member_names, member_values), max_size=5).map(as_object)
+)
+@example('{"a":-0}')
+@example('{"a":999999999999999,"b":-999999999999999}')
+@example('{"a":90071992547409931}')
+def test_what_is_seen_to_be_canonical_at_a_glance_is(text: str) -> None:
+    """The short way and the whole way, which white space at the front enforces, agree: form, verdict and `text`."""
+    body = text.encode("utf-8", "surrogatepass")
+    assert wire.canonical(body) == wire.canonical(b" " + body)
+    for verify in (wire.verify, wire.verify_request):
+        canonical = wire.canonical(body) or b"{}"
+        signature = wire.sign(SECRET, WEBHOOK_PATH, canonical)
+        short, whole = (verify(SECRET, WEBHOOK_PATH, b, signature) for b in (body, b" " + body))
+        assert (short.accepted, short.body) == (whole.accepted, whole.body)
+
+
+@given(st.text(st.characters(codec="utf-8")), st.binary())
+def test_every_byte_counts(path: str, body: bytes) -> None:
+    """The signature is plain HMAC over the escaped path and body, for any bytes, as the protocol's page says it."""
+    escaped = re.sub(rb"[\\\"']", lambda found: b"\\" + found[0], path.encode() + body)
+    assert wire.sign(SECRET, path, body) == hmac.new(SECRET.encode(), escaped, hashlib.sha256).hexdigest()
