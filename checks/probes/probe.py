@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from checks.probes.scene import Scene
 
 
+class Moot(Exception):
+    """Raised by `play`: here the probe has nothing to show, and the text says why. It is skipped."""
+
+
 class Severity(StrEnum):
     """Worst first: a free course or an order undone; a door to more; a nuisance."""
 
@@ -62,11 +66,13 @@ INVALID = (400, 401, 403, 404, 405, 406, 408, 409, 410, 411, 413, 414, 415, 417,
 TAKEN = tuple(range(200, 300))
 CLOSED = 0
 """The connection was closed without an answer; only where a probe says so is that a refusal."""
+SILENT = -1
+"""Nothing came within the time, and the connection stayed open. It is never right."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One message of a probe and what came back. `status` is CLOSED when nothing did, and `lost` says why.
+    """One message of a probe and what came back. `status` is CLOSED or SILENT when nothing did, and `lost` says why.
 
     `took_ms` in milliseconds; `body` the first 2,000 bytes; `sent` says in a phrase what was sent.
     """
@@ -107,3 +113,13 @@ class Probe:
     turn: Turn = Turn.FORGED
     needs: frozenset[Need] = frozenset()
     within_s: float = 10.0
+
+
+_OPEN = ("creating", "pending", "unknown")
+"""States among which an order that nobody paid moves by itself."""
+
+
+def unmoved(before: Standing, after: Standing) -> bool:
+    """Whether an order is as it was, but for what moves by itself."""
+    alike = before.status == after.status or (before.status in _OPEN and after.status in _OPEN)
+    return alike and (before.active, before.activations) == (after.active, after.activations)

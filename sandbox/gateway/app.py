@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 from urllib.parse import parse_qs
 
-from aiohttp import web
+from aiohttp import web, web_urldispatcher
 from yarl import URL
 
 from gateways import ikhokha_wire as wire
@@ -33,8 +33,22 @@ from sandbox.logs import hide_cards, say
 log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+NOT_CREATED = {"responseCode": "51", "message": "Merchant account on hold"}
+"""Assumption: what a creation that fails looks like under HTTP 200; only "00" is known to mean that it was made."""
+
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HTTP_ERRORS = {404: assumed.NOT_FOUND, 405: assumed.WRONG_METHOD, 413: assumed.TOO_LARGE, 415: assumed.WRONG_TYPE}
+
+
+async def _expect(request: web.Request) -> None:
+    """`Expect: 100-continue` is answered; what else is expected is refused, and not repeated."""
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0
+
+
+vars(web_urldispatcher)["_default_expect_handler"] = _expect  # aiohttp's own answers 500 to bytes that are no text
 
 
 class Refused(Exception):
@@ -68,6 +82,8 @@ class Gateway:
         self.store = store
         self.assumptions = assumptions or Assumptions()
         self.faults = Faults()
+        self.opened: dict[str, str] = {}
+        """When the pay page of a link was first opened, since this process began."""
         self.used = used
         self.base = base
         self._app_id = app_id
@@ -112,6 +128,9 @@ class Gateway:
             order = orders.parse(body, self.assumptions)
         except orders.Malformed as mistakes:
             raise Refused(assumed.MALFORMED, str(mistakes)) from None
+        if self.faults.refuse:
+            say(log, "payment.declined", reference=order.reference, amount=order.amount)
+            return web.json_response(NOT_CREATED)
         payment = self._add(order)
         say(log, "payment.created", paylink=payment.id, reference=payment.reference, amount=payment.amount)
         return web.json_response(
@@ -196,6 +215,7 @@ class Gateway:
             return _no_such_link()
         if payment.status == wire.PAID:
             return pages.message_page(200, "Already paid", "This payment is complete.", payment.success_url)
+        self.opened.setdefault(payment.id, self._now().astimezone(UTC).isoformat(timespec="milliseconds"))
         return pages.pay_page(payment, self.assumptions.cards)
 
     async def pay(self, request: web.Request) -> web.Response:
@@ -266,6 +286,8 @@ class Gateway:
             if _is_api(request):
                 return self._refusal(_HTTP_ERRORS.get(error.status, assumed.MALFORMED), "")
             return pages.message_page(error.status, error.reason, "Go back and follow the shop's link once more.")
+        except ConnectionError:
+            return web.Response(status=400)  # the client has gone; nobody reads this
         except Exception:
             log.exception("bug")
             if _is_api(request):

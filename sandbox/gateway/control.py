@@ -4,7 +4,8 @@ GET  /            {"pid": 4711}
 GET  /faults      the faults, all of them
 POST /faults      {"outage": true}: changes the members given, answers them all; 400 with what is allowed
 DELETE /faults    none is on any more
-GET  /payments    newest first: paylinkID, reference, amount (cents), status, createdAt, description
+GET  /payments    newest first: paylinkID, reference, amount (cents), status, createdAt, description, callbackUrl,
+                  successUrl, failureUrl, cancelUrl ('' for none)
 GET  /deliveries  the latest tries first: paylinkID, reference, event, attempt, at, status, error, took_ms, state
 """
 
@@ -13,17 +14,13 @@ from __future__ import annotations
 import hmac
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-import httpx
 from aiohttp import web
 
 from sandbox.gateway.app import Gateway
 from sandbox.gateway.faults import Faults
-
-LATEST = 1000
-"""Deliveries shown unless ?limit= says otherwise."""
+from sandbox.gateway.remote import LATEST
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -69,6 +66,11 @@ def application(gateway: Gateway, token: str) -> web.Application:
                     "status": payment.status,
                     "createdAt": payment.created_at,
                     "description": payment.description,
+                    "openedAt": gateway.opened.get(payment.id),
+                    "callbackUrl": payment.callback_url,
+                    "successUrl": payment.success_url,
+                    "failureUrl": payment.failure_url,
+                    "cancelUrl": payment.cancel_url,
                 }
                 for payment in gateway.store.payments()
             ]
@@ -93,37 +95,3 @@ def application(gateway: Gateway, token: str) -> web.Application:
     app.router.add_get("/payments", payments)
     app.router.add_get("/deliveries", deliveries)
     return app
-
-
-class Control:
-    """A client of the control interface. Raises httpx.HTTPError when the gateway is away or refuses."""
-
-    def __init__(self, address: str, token: str) -> None:
-        self._address = address
-        self._headers = {"Authorization": f"Bearer {token}"}
-
-    async def set_faults(self, **members: object) -> Mapping[str, Any]:
-        """Switches faults by name, e.g. `outage=True`; the others stay as they are. Returns all of them."""
-        faults: Mapping[str, Any] = await self._ask("POST", "/faults", members)
-        return faults
-
-    async def clear_faults(self) -> None:
-        await self._ask("DELETE", "/faults")
-
-    async def faults(self) -> Mapping[str, Any]:
-        faults: Mapping[str, Any] = await self._ask("GET", "/faults")
-        return faults
-
-    async def payments(self) -> Sequence[Mapping[str, Any]]:
-        payments: Sequence[Mapping[str, Any]] = await self._ask("GET", "/payments")
-        return payments
-
-    async def deliveries(self, limit: int = LATEST) -> Sequence[Mapping[str, Any]]:
-        deliveries: Sequence[Mapping[str, Any]] = await self._ask("GET", f"/deliveries?limit={limit}")
-        return deliveries
-
-    async def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
-        async with httpx.AsyncClient(trust_env=False, timeout=10, headers=self._headers) as client:
-            response = await client.request(method, self._address + path, json=body)
-        response.raise_for_status()
-        return response.json()

@@ -21,6 +21,8 @@ class Faults:
     """The API answers this much later."""
     garble: bool = False
     """The API answers 200 with something that is not its protocol."""
+    refuse: bool = False
+    """Creating a payment is answered 200 with the code of a failure, and none is made."""
     withhold_webhooks: bool = False
     """No webhook is sent; they leave when this is switched off."""
     double_webhooks: bool = False

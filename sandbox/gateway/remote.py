@@ -1,0 +1,45 @@
+"""The client of the control interface. It loads no server, so that a command which only asks starts quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+
+LATEST = 1000
+"""Deliveries shown unless ?limit= says otherwise."""
+
+
+class Control:
+    """A client of the control interface. Raises httpx.HTTPError when the gateway is away or refuses."""
+
+    def __init__(self, address: str, token: str) -> None:
+        self._address = address
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    async def set_faults(self, **members: object) -> Mapping[str, Any]:
+        """Switches faults by name, e.g. `outage=True`; the others stay as they are. Returns all of them."""
+        faults: Mapping[str, Any] = await self._ask("POST", "/faults", members)
+        return faults
+
+    async def clear_faults(self) -> None:
+        await self._ask("DELETE", "/faults")
+
+    async def faults(self) -> Mapping[str, Any]:
+        faults: Mapping[str, Any] = await self._ask("GET", "/faults")
+        return faults
+
+    async def payments(self) -> Sequence[Mapping[str, Any]]:
+        payments: Sequence[Mapping[str, Any]] = await self._ask("GET", "/payments")
+        return payments
+
+    async def deliveries(self, limit: int = LATEST) -> Sequence[Mapping[str, Any]]:
+        deliveries: Sequence[Mapping[str, Any]] = await self._ask("GET", f"/deliveries?limit={limit}")
+        return deliveries
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+        async with httpx.AsyncClient(trust_env=False, timeout=10, headers=self._headers) as client:
+            response = await client.request(method, self._address + path, json=body)
+        response.raise_for_status()
+        return response.json()
