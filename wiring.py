@@ -19,9 +19,20 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.contracts import Addresses, Catalogue, NoPast, Past, ReleaseId, RunInfo, Target, World
+from pipeline.contracts import (
+    Addresses,
+    Catalogue,
+    GatewayControl,
+    NoPast,
+    Past,
+    ReleaseId,
+    RunInfo,
+    SecurityEvent,
+    Target,
+    World,
+)
 from pipeline.errors import CommandFailed, LeaseHeld, TollgateError, Usage
-from pipeline.events import Listener
+from pipeline.events import Entry, Kind, Listener
 from pipeline.facts import Facts
 from pipeline.secrets import Redactor, Secret
 from pipeline.session import LeaseSlot, Recorder, Session
@@ -34,6 +45,7 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
     from pipeline.spec import Environment, Spec
     from pipeline.standing import Open
+    from sandbox.host import HostAddresses
 
 HOME = Path(__file__).resolve().parent
 IDLE_S = 1800
@@ -135,7 +147,8 @@ async def opened(
     from pipeline.journal import Journal
 
     clock, chance = SystemClock(), random.SystemRandom()
-    gateway_address = await _sandbox_gateway(chosen) if chosen.in_sandbox else None
+    ours = await _sandbox_gateway(chosen) if chosen.in_sandbox else None
+    gateway_address = ours.gateway if ours else None
     settings = await _settings(chosen, gateway_address)
     token = Secret(tokens.token_urlsafe(24))
     redactor = Redactor([*settings.secrets(), token])
@@ -163,7 +176,17 @@ async def opened(
     http = _http(addresses.ca_file)
     chosen.state.mkdir(parents=True, exist_ok=True)
     with Journal.open(chosen.state / "journal.sqlite", clock=clock, redactor=redactor, around=around) as journal:
+        from pipeline import security_log
+        from pipeline.purse import RecordedPurse
         from pipeline.service import Service
+
+        recorder = Recorder(journal, run.id, listeners(redactor), redactor)
+
+        def of_this_run() -> Sequence[Entry]:
+            return journal.entries(run.id)
+
+        def on_record(event: SecurityEvent) -> None:
+            recorder.record(Kind.SECURITY_EVENT, **security_log.as_data(event))
 
         world = World(
             spec=chosen.spec,
@@ -184,6 +207,9 @@ async def opened(
             facts=Facts(),
             past=_past(chosen),
             spec_digest=chosen.digest,
+            control=_control(ours) if ours else None,
+            purse=RecordedPurse(of_this_run, recorder.record),
+            security=on_record,
         )
         yield Session(
             spec=chosen.spec,
@@ -196,7 +222,7 @@ async def opened(
             catalogue=chosen.tables,
             world=world,
             journal=journal,
-            recorder=Recorder(journal, run.id, listeners(redactor), redactor),
+            recorder=recorder,
             redactor=redactor,
             slot=slot,
             command_environment=_command_environment(chosen, world),
@@ -209,6 +235,12 @@ async def open_target(
     """The environment's target. `guard` is awaited before every change, `redact` sees all its commands print."""
     environment, spec = chosen.environment, chosen.spec
     process = {name: _absolute(chosen.root, value) for name, value in environment.process.items()}
+    if chosen.in_sandbox:  # our own shop is told how its gateway signs
+        process = {
+            "WEBHOOK_SCHEME": spec.contract.webhook_scheme,
+            "WEBHOOK_TOLERANCE": f"{spec.contract.webhook_tolerance:g}",
+            **process,
+        }
     return await chosen.tables.targets[environment.target.kind](
         area=chosen.area,
         start=spec.release.start,
@@ -231,15 +263,21 @@ def _absolute(root: Path, value: str) -> str:
     return str(root / value) if named and not _NETWORK.match(value) else value
 
 
-async def _sandbox_gateway(chosen: Chosen) -> str:
+async def _sandbox_gateway(chosen: Chosen) -> HostAddresses:
     from sandbox import host
 
-    return (await asyncio.to_thread(host.up, chosen.state, idle_s=IDLE_S)).gateway
+    return await asyncio.to_thread(host.up, chosen.state, idle_s=IDLE_S, scheme=chosen.spec.contract.webhook_scheme)
+
+
+def _control(ours: HostAddresses) -> GatewayControl:
+    from sandbox.gateway.remote import Control
+
+    return Control(ours.control, ours.token.reveal())
 
 
 async def settings_of(chosen: Chosen) -> Settings:
     """The settings as a run would see them; starts the sandbox where the environment is one: it makes its settings."""
-    return await _settings(chosen, await _sandbox_gateway(chosen) if chosen.in_sandbox else None)
+    return await _settings(chosen, (await _sandbox_gateway(chosen)).gateway if chosen.in_sandbox else None)
 
 
 async def _settings(chosen: Chosen, gateway_address: str | None) -> Settings:
@@ -343,7 +381,7 @@ async def sandbox(chosen: Chosen, do: str) -> Mapping[str, object]:
     from targets import status_local, stop_local
 
     if do == "up":
-        await asyncio.to_thread(host.up, chosen.state, idle_s=IDLE_S)
+        await asyncio.to_thread(host.up, chosen.state, idle_s=IDLE_S, scheme=chosen.spec.contract.webhook_scheme)
         await _service_up(chosen)
     elif do == "down":
         _refuse_while_a_run_is_at_work(chosen)

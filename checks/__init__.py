@@ -35,6 +35,7 @@ from checks import (
     payment_initialises,
     payment_is_paid,
     payment_refuses_wrong_amount,
+    payment_withstands_probes,
     payments_reconciled,
     rate_limits_in_force,
     rollback_rehearsed,
@@ -52,10 +53,12 @@ from checks import (
     urls_callbacks_answer,
     urls_callbacks_safe,
     watch,
+    watch_suspicious_activity,
     webhook_arrives,
     webhook_duplicate_is_harmless,
     webhook_refusals,
     webhook_sources_enforced,
+    webhook_withstands_probes,
 )
 from pipeline.contracts import Check
 
@@ -113,12 +116,15 @@ _ALL = (
     pages_no_source_maps.CHECK,
     pages_errors_tell_nothing.CHECK,
     pages_scripts_inventoried.CHECK,
+    webhook_withstands_probes.CHECK,
+    payment_withstands_probes.CHECK,
     rate_limits_in_force.CHECK,
     # watches: customers pay
     watch.PAYMENT_SUCCESS,
     watch.INITIALISATION_TIME,
     watch.WEBHOOK_TIME,
     watch.WEBHOOK_VALIDATION,
+    watch_suspicious_activity.CHECK,
     payments_reconciled.CHECK,
 )
 

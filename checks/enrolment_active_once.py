@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from checks.facts.payments import Standing, standing
-from checks.facts.smoke import Settled, Smoke, settled
+from checks.facts.smoke import Settled, Smoke, as_moments, settled
 from checks.judging import counted, or_finding, unless_finding
 from pipeline.contracts import Check, When, World
 from pipeline.verdict import Finding, failed, passed
@@ -20,31 +20,43 @@ class Activated:
 
     settled: Settled
     later: Standing
+    later_ms: int = 0
+    """When it was read again, in ms since the gateway was seen to call it paid."""
 
 
 @or_finding
 async def gather(world: World, params: Smoke) -> Activated:
     first = await settled(world, params)
+    begun = world.clock.monotonic()
     await world.clock.sleep(SETTLE_S)
-    return Activated(first, await standing(world, first.paid.created.reference))
+    later = await standing(world, first.paid.created.reference)
+    return Activated(first, later, first.took_ms + round((world.clock.monotonic() - begun) * 1000))
 
 
 @unless_finding
 def judge(fact: Activated, _params: Smoke) -> Finding:
     reference, first = fact.settled.paid.created.reference, fact.settled.standing
     counts = (first.activations, fact.later.activations)
-    measured = {"reference": reference, "activations": counts[0], "activations_later": counts[1]}
+    measured = {
+        "reference": reference,
+        "activations": counts[0],
+        "activations_later": counts[1],
+        "took_ms": fact.settled.took_ms,
+        "later_ms": fact.later_ms,
+        "moments": as_moments(fact.settled.moments_ms),
+    }
+    asked = f"paid {reference}: the service, asked for its enrolment {fact.settled.took_ms} ms after the payment"
+    told = f"{asked}, says {counted(counts[0], 'activation')}, and {counts[1]} after {fact.later_ms} ms"
     if counts == (1, 1) and first.active and fact.later.active:
-        return passed(f"paid {reference} was activated exactly once", **measured)
+        return passed(f"{told}: activated exactly once", **measured)
     if 0 in counts or not fact.later.active:
         return failed(
-            f"paid {reference}: {counted(counts[0], 'activation')}, {counts[1]} a second later, "
-            f"active {fact.later.active}; expected one that stays",
+            f"{told}, active {fact.later.active}; expected one that stays",
             "The service loses paid orders: look at its log for this reference, then reconcile before you go on.",
             **measured,
         )
     return failed(
-        f"paid {reference}: {counted(counts[0], 'activation')}, {counts[1]} a second later; expected exactly 1",
+        f"{told}; expected exactly 1",
         "Make the activation idempotent: a unique constraint on paylinkID in the service's database.",
         **measured,
     )

@@ -141,6 +141,7 @@ LINES: tuple[Line, ...] = (
         "Webhooks are answered with the right status codes",
         checks=("webhook.refuses_unsigned", "webhook.duplicate_is_harmless", "urls.callbacks_answer"),
     ),
+    Line("G11", "Forged, odd and repeated webhooks are taken as they should be", checks=("webhook.withstands_probes",)),
     Line(
         "G12",
         "No credential is, or ever was, in version control",
@@ -163,11 +164,12 @@ LINES: tuple[Line, ...] = (
         checks=("payment.refuses_wrong_amount", "enrolment.needs_payment"),
     ),
     Line("G13", "Errors are handled and tell a stranger nothing", checks=("pages.errors_tell_nothing",)),
+    Line("G13", "Malformed payments make no order, whatever the gateway does", checks=("payment.withstands_probes",)),
     Line(
         "G13",
         "Security events are logged",
         sign_offs=("monitoring-configured",),
-        shown_by="`./inv audit` verifies the record of every run; `./inv history` lists it.",
+        shown_by="The schema is in docs/security-events.md; `./inv audit` verifies the record they are part of.",
     ),
     Line(
         "G14",
@@ -181,8 +183,8 @@ LINES: tuple[Line, ...] = (
     ),
     Line(
         "G14",
-        "Suspicious webhooks are noticed, foreign sources shut out where listed",
-        checks=("watch.webhook_validation", "webhook.sources_enforced"),
+        "Suspicious activity is counted, foreign sources shut out where listed",
+        checks=("watch.webhook_validation", "watch.suspicious_activity", "webhook.sources_enforced"),
     ),
     Line("G15", "Payments succeed, failures stay under 5%", checks=("watch.payment_success",)),
     Line("G15", "A payment is initialised within 5 s", checks=("watch.initialisation_time",)),

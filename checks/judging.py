@@ -8,7 +8,9 @@ from typing import TypeVar
 
 from pipeline.contracts import World
 from pipeline.errors import (
+    CapReached,
     CommandFailed,
+    CredentialsRefused,
     GatewayError,
     GatewayRefused,
     ReleaseNotReady,
@@ -24,7 +26,17 @@ Params = TypeVar("Params")
 # The first row that fits decides. What is not in the table (a lost lease, a bug) is not a check's to judge.
 _VERDICTS: tuple[tuple[type[TollgateError], Verdict, str], ...] = (
     (ServiceError, Verdict.FAIL, "Look at the service's own log; the answer must follow docs/service.md."),
-    (GatewayRefused, Verdict.FAIL, "API key invalid or missing, or the wrong secret: check the gateway's settings."),
+    (
+        CredentialsRefused,
+        Verdict.FAIL,
+        "API key invalid or missing, or wrong secret: check the gateway's settings.",
+    ),
+    (
+        GatewayRefused,
+        Verdict.FAIL,
+        "Compare the request with the gateway's documentation; its answer says more.",
+    ),
+    (CapReached, Verdict.FAIL, "Start a new run, or raise `cap` if you mean one run to spend that much."),
     (GatewayError, Verdict.INCONCLUSIVE, "Ask again once the gateway answers; nothing was proven meanwhile."),
     (ReleaseNotReady, Verdict.FAIL, "Look at the release's log on the target for why it did not start."),
     (TargetError, Verdict.ERROR, "Make the target reachable and writable, then run again."),

@@ -19,7 +19,14 @@ async def gather(world: World, params: Smoke) -> Initialised:
 @unless_finding
 def judge(fact: Initialised, _params: Smoke) -> Finding:
     made, took = fact.created, fact.created.took_ms
-    measured = {"reference": made.reference, "status": made.status, "took_ms": took, "limit_ms": fact.under_s * 1000}
+    measured = {
+        "reference": made.reference,
+        "cents": made.cents,
+        "status": made.status,
+        "took_ms": took,
+        "limit_ms": fact.under_s * 1000,
+        "gateway_took_ms": fact.asked_ms,
+    }
     if made.link is None:
         finding = inconclusive if made.status == 429 else failed
         return finding(f"{made.asked}: {made.flaw} after {took:g} ms", remedy_for(made.status), **measured)
@@ -31,27 +38,29 @@ def judge(fact: Initialised, _params: Smoke) -> Finding:
         )
     if urlsplit(made.link.url).scheme != "https":
         return failed(
-            f"{made.asked}: the pay link {made.link.url} is not https",
+            f"{made.asked}: answered {made.status} after {took:g} ms, and its pay link {made.link.url} is not https",
             "Customers type their card there: check the gateway's address in the settings.",
             **measured,
         )
     if fact.seen is None or isinstance(fact.seen, Finding):
         why = fact.seen.reason if fact.seen else "it was not asked"
         return inconclusive(
-            f"{made.asked}: got a link, but the gateway could not confirm it: {why}",
+            f"{made.asked}: got a link after {took:g} ms, but the gateway, asked for it, could not confirm it "
+            f"(after {fact.asked_ms} ms): {why}",
             (fact.seen.remedy if fact.seen else "") or "Ask again once the gateway answers.",
             **measured,
         )
     if fact.seen.link_id != made.link.id or fact.seen.amount != made.cents or fact.seen.paid:
         return failed(
-            f"{made.asked}: the gateway knows link {fact.seen.link_id} with {fact.seen.amount} cents, "
-            f"{fact.seen.status}; expected {made.link.id} with {made.cents} cents, not paid",
+            f"{made.asked}: answered {made.status} after {took:g} ms; the gateway, asked, knows link "
+            f"{fact.seen.link_id} with {fact.seen.amount} cents, {fact.seen.status} (after {fact.asked_ms} ms); "
+            f"expected {made.link.id} with {made.cents} cents, not paid",
             "The service changes the amount or the link on the way to the gateway; amounts are in cents.",
             **measured,
         )
     return passed(
         f"{made.asked}: answered {made.status} with a pay link in {took:g} ms (limit {fact.under_s:g} s), "
-        "and the gateway knows it with that amount",
+        f"and the gateway knows it with that amount, unpaid (asked, {fact.asked_ms} ms)",
         **measured,
     )
 

@@ -15,7 +15,7 @@ from pipeline.verdict import Finding, Verdict, failed, inconclusive, passed
 class WrongAmounts:
     """Two payments of one cent too few and too many; the right amount was accepted before (`control`)."""
 
-    control: int
+    control: Created
     price: int
     tried: tuple[tuple[Created, Standing], ...]
 
@@ -28,13 +28,14 @@ async def gather(world: World, _params: NoParams) -> WrongAmounts:
     for cents in (course.cents - 1, course.cents + 1):
         created = await create(world, course, cents)
         tried.append((created, await standing(world, created.reference)))
-    return WrongAmounts(control.status, course.cents, tuple(tried))
+    return WrongAmounts(control, course.cents, tuple(tried))
 
 
 @unless_finding
 def judge(fact: WrongAmounts, _params: NoParams) -> Finding:
     measured = {
         "price_cents": fact.price,
+        "control": {"cents": fact.control.cents, "status": fact.control.status, "took_ms": fact.control.took_ms},
         "tried": [{"cents": c.cents, "status": c.status, "took_ms": c.took_ms, **s.as_data()} for c, s in fact.tried],
     }
     if not fact.tried:
@@ -43,8 +44,12 @@ def judge(fact: WrongAmounts, _params: NoParams) -> Finding:
     found = [finding for finding in findings if finding is not None]
     if found:
         return next((finding for finding in found if finding.verdict is Verdict.FAIL), found[0])
-    answers = " and ".join(f"{c.cents} cents with {c.status}" for c, _ in fact.tried)
-    return passed(f"the course of {fact.price} cents was accepted at its price and refused at {answers}", **measured)
+    answers = " and ".join(f"{c.cents} cents with {c.status} in {c.took_ms:g} ms" for c, _ in fact.tried)
+    return passed(
+        f"the course of {fact.price} cents was accepted at its price ({fact.control.status} in "
+        f"{fact.control.took_ms:g} ms) and refused at {answers}",
+        **measured,
+    )
 
 
 def _amount(fact: WrongAmounts, made: Created, after: Standing, measured: dict[str, object]) -> Finding | None:

@@ -9,6 +9,7 @@ from checks.judging import or_finding, unless_finding
 from pipeline.contracts import Check, When, World
 from pipeline.spec import Duration, Frozen
 from pipeline.verdict import Finding, failed, passed
+from pipeline.words import count
 
 if TYPE_CHECKING:
     from pipeline.reconcile import Reconciliation
@@ -40,18 +41,29 @@ def judge(fact: tuple[datetime, Reconciliation], _params: Reconciled) -> Finding
         "paid": result.paid,
         "activated": result.activated,
         "mismatches": [
-            {"reference": m.reference, "found": m.found, "expected": m.expected}
+            {
+                "reference": m.reference,
+                "what": m.what.value,
+                "found": m.found,
+                "expected": m.expected,
+                "cents": m.cents,
+            }
             for m in result.mismatches[:NAMED_AT_MOST]
         ],
     }
     if not result.ok:
-        named = "; ".join(f"{m.reference}: {m.found}, expected {m.expected}" for m in result.mismatches[:NAMED_AT_MOST])
+        shown = result.mismatches[:NAMED_AT_MOST]
+        named = "; ".join(f"{m.reference}: {m.what}: {m.found}, expected {m.expected}" for m in shown)
         rest = len(result.mismatches) - NAMED_AT_MOST
         return failed(
-            f"gateway and service disagree on {len(result.mismatches)} payments since {measured['since']}: {named}"
-            + (f"; and {rest} more" if rest > 0 else ""),
-            "For each: look it up in the gateway's dashboard and the service's log; activate what was paid, "
-            "revoke what was not, refund what was paid twice.",
+            f"gateway and service disagree on {count(len(result.mismatches), 'payment')} since {measured['since']}: "
+            f"{named}" + (f"; and {rest} more" if rest > 0 else ""),
+            " ".join(
+                [
+                    "`./inv reconcile` names each and delivers lost webhooks again with --apply.",
+                    *dict.fromkeys(m.todo for m in result.mismatches if not m.lost),
+                ]
+            ),
             **measured,
         )
     return passed(
@@ -73,12 +85,12 @@ CHECK = Check(
     pci=("6.5.2",),
     acceptable=False,
     looks_at=(
-        "The gateway's history since the run began, and for each payment in it what the service says of the payment "
-        "and of its enrolment."
+        "The gateway's history since the run began, for each payment in it the service's enrolment, and for each that "
+        "is paid the service's amount."
     ),
     fix=(
-        "For each reference that is named: look it up in the gateway's dashboard and in the service's log; activate "
-        "what was paid, revoke what was not, refund what was paid twice."
+        "`./inv reconcile` names each payment with what to do, and with --apply delivers again the webhooks of what is "
+        "paid and not activated. The rest is for a person: revoke what was not paid, refund what was paid twice."
     ),
     see_it_fail=(
         "Keep the gateway's webhooks from the service while somebody pays, for example in the proxy in front of it, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from checks.facts.smoke import Settled, Smoke, settled
+from checks.facts.smoke import Settled, Smoke, as_moments, settled
 from checks.judging import or_finding, unless_finding
 from pipeline.contracts import Check, When, World
 from pipeline.verdict import Finding, failed, passed
@@ -16,17 +16,25 @@ async def gather(world: World, params: Smoke) -> Settled:
 @unless_finding
 def judge(fact: Settled, _params: Smoke) -> Finding:
     reference = fact.paid.created.reference
-    measured = {"reference": reference, "took_ms": fact.took_ms, "limit_s": fact.within_s, **fact.standing.as_data()}
+    measured = {
+        "reference": reference,
+        "paylink": fact.paid.link.id,
+        "took_ms": fact.took_ms,
+        "limit_s": fact.within_s,
+        **fact.standing.as_data(),
+        "moments": as_moments(fact.moments_ms),
+    }
     if fact.standing.status != "paid" or not fact.standing.active:
         return failed(
-            f"the gateway calls {reference} paid, but {fact.took_ms} ms later the service says: {fact.standing}; "
-            f"expected paid and active within {fact.within_s:g} s",
+            f"nothing was sent but the payment: the gateway calls {reference} paid, but {fact.took_ms} ms later the "
+            f"service, asked, says: {fact.standing}; expected paid and active within {fact.within_s:g} s",
             "No webhook arrived or none was accepted. Webhook signature mismatch: compare VITE_IKHOKHA_WEBHOOK_SECRET "
             "with the gateway's Application Secret; else check that the gateway reaches contract.webhook from outside.",
             **measured,
         )
     return passed(
-        f"the service knew of paid {reference} and had enrolled it {fact.took_ms} ms after the gateway called it paid",
+        f"paid {reference}: the service, asked, knew of the payment {fact.known_ms} ms after the gateway called it "
+        f"paid, and its enrolment was active after {fact.active_ms} ms (limit {fact.within_s:g} s)",
         **measured,
     )
 

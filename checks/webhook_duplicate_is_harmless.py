@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
 
 from checks.facts.payments import Standing, standing, unpaid
 from checks.facts.smoke import Smoke, on_loopback, settled
 from checks.judging import counted, or_finding, unless_finding
-from pipeline.contracts import Check, When, World
-from pipeline.spec import NoParams
+from pipeline.contracts import Check, PayLink, When, World
+from pipeline.spec import Duration, Frozen
 from pipeline.verdict import Finding, failed, inconclusive, passed
 
 REPEATS = 3
@@ -16,9 +19,19 @@ SETTLE_S = 1.0
 """How long a second activation may take to show."""
 
 
+class Duplicates(Frozen):
+    """Which payment the repeated webhook speaks of: the smoke payment, or in mode `initialise` one nobody pays."""
+
+    mode: Literal["initialise", "operator", "card"] | None = Field(
+        None, description="As in payment.is_paid; by default card where the gateway is the sandbox's, else initialise."
+    )
+    cap: int | None = Field(None, ge=0, description="As in payment.is_paid; by default the smoke course's price.")
+    wait: Duration = Field(300.0, description="As in payment.is_paid.")
+
+
 @dataclass(frozen=True)
 class Repeated:
-    """`paid` False: no card can be paid with here, so an unpaid payment stood in."""
+    """`paid` False: nothing was paid, so an unpaid payment stood in."""
 
     reference: str
     paid: bool
@@ -28,14 +41,8 @@ class Repeated:
 
 
 @or_finding
-async def gather(world: World, _params: NoParams) -> Repeated:
-    if on_loopback(world.addresses.gateway):
-        cents = world.spec.contract.smoke_course.cents
-        payment = (await settled(world, Smoke(mode="card", cap=cents))).paid
-        reference, link, paid = payment.created.reference, payment.link, True
-    else:
-        created, link = await unpaid(world, "webhook.duplicate_is_harmless")
-        reference, paid = created.reference, False
+async def gather(world: World, params: Duplicates) -> Repeated:
+    reference, link, paid = await _repeated_for(world, params)
     before = await standing(world, reference)
     webhook = world.gateway.webhook(world.spec.contract.webhook, link.id, reference, "SUCCESS")
     answers = []
@@ -46,9 +53,20 @@ async def gather(world: World, _params: NoParams) -> Repeated:
     return Repeated(reference, paid, before, tuple(answers), await standing(world, reference))
 
 
+async def _repeated_for(world: World, params: Duplicates) -> tuple[str, PayLink, bool]:
+    """Reference and link of the payment that the webhook speaks of, and whether it is paid."""
+    mode = params.mode or ("card" if on_loopback(world.addresses.gateway) else "initialise")
+    if mode == "initialise":
+        created, link = await unpaid(world, "webhook.duplicate_is_harmless")
+        return created.reference, link, False
+    cap = world.spec.contract.smoke_course.cents if params.cap is None else params.cap
+    payment = (await settled(world, Smoke(mode=mode, cap=cap, wait=params.wait))).paid
+    return payment.created.reference, payment.link, True
+
+
 @unless_finding
-def judge(fact: Repeated, _params: NoParams) -> Finding:
-    kind = "paid" if fact.paid else "unpaid (no card can be paid with here)"
+def judge(fact: Repeated, _params: Duplicates) -> Finding:
+    kind = "paid" if fact.paid else "unpaid (nothing is paid here)"
     told = ", ".join(f"{status} in {took:g} ms" for status, took in fact.answers)
     measured = {
         "reference": fact.reference,
@@ -60,14 +78,16 @@ def judge(fact: Repeated, _params: NoParams) -> Finding:
     expected = 1 if fact.paid else 0
     if fact.before.activations < expected:
         return inconclusive(
-            f"{kind} {fact.reference} was not activated, so duplicates had nothing to double",
+            f"{kind} {fact.reference} was not activated, so the same webhook {len(fact.answers)} times more "
+            f"({told or 'no answer'}) had nothing to double",
             "See webhook.arrives for why the payment was not activated.",
             **measured,
         )
     if fact.before.activations != expected or fact.after.activations != expected:
         return failed(
-            f"the same webhook {len(fact.answers)} times more for {kind} {fact.reference}: expected {expected}, "
-            f"{counted(fact.before.activations, 'activation')} before, {fact.after.activations} after",
+            f"the same webhook {len(fact.answers)} times more for {kind} {fact.reference} ({told}): "
+            f"{counted(fact.before.activations, 'activation')} before, {fact.after.activations} after, "
+            f"expected {expected}",
             "Make the activation idempotent: a unique constraint on paylinkID in the service's database.",
             **measured,
         )
@@ -98,7 +118,7 @@ CHECK = Check(
     rows=("G11", "G14", "T6", "T12"),
     gather=gather,
     judge=judge,
-    params=NoParams,
+    params=Duplicates,
     network=True,
     when=When.LIVE,
     why="The gateway repeats what it got no answer to; each repeat may be the second activation.",
@@ -106,7 +126,7 @@ CHECK = Check(
     acceptable=False,
     looks_at=(
         "The answers to the same correctly signed webhook, sent three times more, and the number of activations before "
-        "and after. Where no card can be paid with, the payment is one that nobody paid."
+        "and after. In mode `initialise`, the default everywhere but in the sandbox, nobody has paid that payment."
     ),
     fix=(
         "Make the activation idempotent, with a unique constraint on paylinkID in the service's database, and answer "

@@ -13,7 +13,7 @@ from random import Random
 
 from checks.facts.payments import Standing, standing, unpaid
 from checks.judging import or_finding, unless_finding
-from pipeline.contracts import Check, SignedWebhook, When, World
+from pipeline.contracts import Check, SecurityEvent, SignedWebhook, When, World
 from pipeline.spec import NoParams
 from pipeline.verdict import Finding, Verdict, failed, inconclusive, passed
 
@@ -97,6 +97,9 @@ class Answered:
     status: int
     took_ms: float
 
+    def __str__(self) -> str:
+        return f"{self.label}: {self.status} in {self.took_ms:g} ms"
+
 
 @dataclass(frozen=True)
 class Refusals:
@@ -120,10 +123,13 @@ async def _observe(world: World, purpose: str, forge: Callable[[Signed, Random],
     control = Forged("correctly signed", signed.failure.body, signed.failure.headers)
     first = await _post(world, control)
     before = await standing(world, reference)
-    forged = tuple([await _post(world, one) for one in forge(signed, world.random)])
+    forged = []
+    for one in forge(signed, world.random):
+        world.security(SecurityEvent(world.clock.now(), "probe.sent", purpose, f"a webhook {one.label}", reference))
+        forged.append(await _post(world, one))
     await world.clock.sleep(SETTLE_S)
     after = await standing(world, reference)
-    return Refusals(reference, first, before, forged, after, await _post(world, control))
+    return Refusals(reference, first, before, tuple(forged), after, await _post(world, control))
 
 
 async def _post(world: World, one: Forged) -> Answered:
@@ -146,7 +152,8 @@ def judge(fact: Refusals, _params: NoParams) -> Finding:
         )
     if _changed(fact):
         return failed(
-            f"forged webhooks for {fact.reference} had an effect: before: {fact.before}; after: {fact.after}",
+            f"forged webhooks for {fact.reference} had an effect ({_told(fact)}): before: {fact.before}; "
+            f"after: {fact.after}; expected no change",
             "Verify the signature before anything else is done with a webhook, and ask the gateway before activating.",
             **measured,
         )
@@ -156,10 +163,16 @@ def judge(fact: Refusals, _params: NoParams) -> Finding:
     finding = got_in or _control(fact, measured) or next(iter(not_refused), None)
     if finding is not None:
         return finding
-    told = ", ".join(f"{a.label}: {a.status}" for a in fact.forged)
     return passed(
-        f"forged webhooks were refused without effect ({told}); correctly signed ones are accepted", **measured
+        f"forged webhooks for {fact.reference} were refused without effect ({_told(fact)}); correctly signed ones are "
+        f"accepted ({fact.first.status} in {fact.first.took_ms:g} ms before, {fact.last.status} in "
+        f"{fact.last.took_ms:g} ms after)",
+        **measured,
     )
+
+
+def _told(fact: Refusals) -> str:
+    return ", ".join(str(answer) for answer in fact.forged)
 
 
 def _control(fact: Refusals, measured: Mapping[str, object]) -> Finding | None:
@@ -167,8 +180,8 @@ def _control(fact: Refusals, measured: Mapping[str, object]) -> Finding | None:
     for control, when in ((fact.first, "before"), (fact.last, "after")):
         if not 200 <= control.status < 300:
             return inconclusive(
-                f"a correctly signed webhook sent {when} the forged ones was answered {control.status} in "
-                f"{control.took_ms:g} ms, expected 2xx; so no refusal proves anything",
+                f"a correctly signed webhook for {measured['reference']}, sent {when} the forged ones, was answered "
+                f"{control.status} in {control.took_ms:g} ms, expected 2xx; so no refusal proves anything",
                 "Webhook signature mismatch: compare VITE_IKHOKHA_WEBHOOK_SECRET with the gateway's Application "
                 "Secret; a 5xx is in the service's log; after a 429 wait a minute.",
                 **measured,
@@ -185,7 +198,8 @@ def _changed(fact: Refusals) -> bool:
 
 def _accepted(answer: Answered, measured: Mapping[str, object]) -> Finding | None:
     """The finding for a forged webhook that was not refused; None when it was."""
-    told = f"a webhook {answer.label} was answered {answer.status} in {answer.took_ms:g} ms; expected 401"
+    about = f"a webhook {answer.label} for {measured['reference']}"
+    told = f"{about} was answered {answer.status} in {answer.took_ms:g} ms; expected 401"
     if answer.status in REFUSED:
         return None
     if answer.status == 429:

@@ -49,10 +49,13 @@ class Tried:
     how: str
     status: int
     why: str = ""
+    took_ms: float = 0.0
 
     @property
     def told(self) -> str:
-        return f"{self.how}: {self.status}" if self.status else f"{self.how}: no answer ({self.why})"
+        if not self.status:
+            return f"{self.how}: no answer ({self.why})"
+        return f"{self.how}: {self.status} in {self.took_ms:g} ms"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Enforced:
     plain: Tried
     forged: tuple[Tried, ...]
     elsewhere: vantage.Seen | None
+    elsewhere_ms: int = 0
+    """How long the command took that sent it from elsewhere."""
 
 
 @or_finding
@@ -77,12 +82,13 @@ async def gather(world: World, params: Sources) -> Enforced:
     webhook = harmless_webhook(world)
     plain = await _send(world, webhook, "from this machine", {})
     forged = [] if listed else [await _send(world, webhook, *forge) for forge in forgeries(str(networks[0][0]))]
-    elsewhere = None
+    elsewhere, begun = None, world.clock.monotonic()
     if params.elsewhere:
         url, headers = world.service.base + world.spec.contract.webhook, [*webhook.headers.items(), _JSON]
         config = vantage.curl_config(url, webhook.body, headers)
         elsewhere = await vantage.look(params.elsewhere, stdin=config, limit_s=params.elsewhere_within)
-    return Enforced(sources, own, listed, plain, tuple(forged), elsewhere)
+    took_ms = round((world.clock.monotonic() - begun) * 1000)
+    return Enforced(sources, own, listed, plain, tuple(forged), elsewhere, took_ms)
 
 
 _JSON = ("Content-Type", "application/json")
@@ -146,7 +152,7 @@ async def _send(world: World, webhook: SignedWebhook, how: str, headers: dict[st
         answer = await world.service.post_webhook(webhook.body, {**webhook.headers, **headers})
     except ServiceUnreachable as error:
         return Tried(how, 0, str(error)[:200])
-    return Tried(how, answer.status)
+    return Tried(how, answer.status, took_ms=answer.took_ms)
 
 
 # ---- judging -----------------------------------------------------------------------------------------------
@@ -160,7 +166,9 @@ def judge(fact: Enforced, _params: Sources) -> Finding:
         "own_address": fact.own,
         "own_address_listed": fact.listed,
         "answers": {one.how: one.status for one in tried},
+        "took_ms": {one.how: one.took_ms for one in tried},
         "elsewhere_status": None if fact.elsewhere is None else fact.elsewhere.status,
+        "elsewhere_took_ms": fact.elsewhere_ms,
     }
     if fact.listed:
         return _from_inside(fact, measured)
@@ -182,7 +190,7 @@ def judge(fact: Enforced, _params: Sources) -> Finding:
     if _got_in(fact.elsewhere.status):
         return passed(
             f"signed webhooks from an address that is not listed were refused ({told}), and from a listed one "
-            f"accepted ({fact.elsewhere.status})",
+            f"accepted ({fact.elsewhere.status}, the command took {fact.elsewhere_ms} ms)",
             **measured,
         )
     return _no_control(fact.elsewhere, "from a listed address", measured)
@@ -201,15 +209,16 @@ def _from_inside(fact: Enforced, measured: dict[str, object]) -> Finding:
     """This machine is listed: what it sends must be accepted, and what the other place sends refused."""
     if fact.elsewhere is None:
         return inconclusive(
-            f"this machine's address {fact.own} is in contract.webhook_sources, so from here no refusal can be seen",
+            f"this machine's address {fact.own} is in contract.webhook_sources, so from here no refusal can be seen "
+            f"({fact.plain.told})",
             "Give a command that sends from an address that is not listed, `with: {elsewhere: [...]}`; "
             "docs/service.md.",
             **measured,
         )
     if _accepted(fact.elsewhere.status) or fact.elsewhere.status == fact.plain.status == 404:
         return failed(
-            f"a signed webhook from an address that is not listed was answered {fact.elsewhere.status}; 403 is "
-            "expected",
+            f"a signed webhook from an address that is not listed was answered {fact.elsewhere.status} (the command "
+            f"took {fact.elsewhere_ms} ms); 403 is expected",
             "Refuse webhooks from addresses outside contract.webhook_sources, by the address of the connection.",
             **measured,
         )
@@ -217,8 +226,8 @@ def _from_inside(fact: Enforced, measured: dict[str, object]) -> Finding:
         return _no_control(vantage.Seen(fact.plain.status, fact.plain.why), "from this machine", measured)
     if fact.elsewhere.status in REFUSED:
         return passed(
-            f"a signed webhook was accepted from {fact.own}, which is listed, and refused from elsewhere "
-            f"({fact.elsewhere.status})",
+            f"a signed webhook was accepted from {fact.own}, which is listed ({fact.plain.told}), and refused from "
+            f"elsewhere ({fact.elsewhere.status}, the command took {fact.elsewhere_ms} ms)",
             **measured,
         )
     return _no_control(fact.elsewhere, "from elsewhere", measured)

@@ -22,7 +22,9 @@ from rich.text import Text
 from pipeline import story
 from pipeline.accepting import State
 from pipeline.events import Entry, Event, Kind, Output
+from pipeline.qr import as_lines, modules
 from pipeline.tables import print_findings, print_history, print_json, print_plan, print_status, print_table
+from pipeline.telling import Manner
 from pipeline.words import Redacts, count, each_text, fold, one_line, printable, sentence, took
 
 __all__ = [
@@ -46,6 +48,8 @@ _BAD_OUTCOMES = ("failed", "timed out")
 _KEPT_LINES = 20
 """How many of a command's last lines are shown when it fails (its output is not kept in the journal)."""
 _LIVE_LINES = 3
+_PASSING_EVERY_S = 15.0
+"""How often a countdown is shown where its lines cannot take each other's place."""
 _OF_ONE_FINDING = 3
 _OF_ONE_LEVEL = 7
 """Annotations of findings. GitHub shows ten of a level for a step: the others are for what a person must do."""
@@ -87,9 +91,9 @@ def listener(
             )
             return Terminal(console, redactor, now)
         case "plain":
-            return Plain(stream, redactor)
+            return Plain(stream, redactor, now)
         case "github":
-            return GitHub(stream, redactor)
+            return GitHub(stream, redactor, now)
 
 
 @dataclass
@@ -104,6 +108,8 @@ class _Running:
     finding: Mapping[str, Any] | None
     armed: list[str]
     lines: deque[str]
+    passing: str = ""
+    passed_at: datetime | None = None
 
 
 class ConsoleListener:
@@ -208,6 +214,14 @@ class ConsoleListener:
 
     def _finished(self, report: story.RunReport) -> None:
         raise NotImplementedError
+
+
+def _due(running: _Running, now: datetime) -> bool:
+    """Whether it is time for another line of a step's countdown."""
+    if running.passed_at and (now - running.passed_at).total_seconds() < _PASSING_EVERY_S:
+        return False
+    running.passed_at = now
+    return True
 
 
 def _key(entry: Entry) -> tuple[str, str]:
@@ -363,9 +377,12 @@ def _why_not(data: Mapping[str, Any]) -> str:
 class Plain(ConsoleListener):
     """One line for each event that matters, with the time since the start of the run."""
 
-    def __init__(self, stream: TextIO, redactor: Redacts) -> None:
+    def __init__(
+        self, stream: TextIO, redactor: Redacts, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         super().__init__(redactor)
         self._stream = stream
+        self._now = now
         self._at = 0.0
 
     def _line(self, text: str, indent: str = "") -> None:
@@ -373,9 +390,16 @@ class Plain(ConsoleListener):
         self._stream.flush()
 
     def _output(self, output: Output) -> None:
-        # The time is that of the last entry: an output line carries none.
+        # An output line carries no time: it is shown with that of the last entry, or with now where a check waits.
+        at = self._at
+        if output.manner is not None:
+            now = self._now()
+            at = max(at, (now - (self._start or now)).total_seconds())
+            running = self._running.get((output.stage, output.step))
+            if output.manner is Manner.PASSING and not (running and _due(running, now)):
+                return
         place = ": ".join(part for part in (output.stage, output.step) if part)
-        self._stream.write(f"[{self._at:7.1f} s] {place} | {one_line(output.line)}\n")
+        self._stream.write(f"[{at:7.1f} s] {place} | {one_line(output.line)}\n")
         self._stream.flush()
 
     def _entry(self, entry: Entry) -> None:
@@ -470,8 +494,10 @@ def escape_property(text: str) -> str:
 class GitHub(Plain):
     """Plain lines in one group for each stage, and an annotation for each finding a person must read."""
 
-    def __init__(self, stream: TextIO, redactor: Redacts) -> None:
-        super().__init__(stream, redactor)
+    def __init__(
+        self, stream: TextIO, redactor: Redacts, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        super().__init__(stream, redactor, now)
         self._group_open = False
         self._annotated: Counter[str] = Counter()
         self._left_out = 0
@@ -620,6 +646,7 @@ class _ShownStep:
     since: datetime
     limit_s: float | None
     lines: tuple[str, ...]
+    passing: str
 
 
 @dataclass(frozen=True)
@@ -660,7 +687,7 @@ class Terminal(ConsoleListener):
         total = _steps_of(self._plan, self._stage)
         return _Shown(
             steps=tuple(
-                _ShownStep(step.step, step.since, step.limit_s, tuple(step.lines)[-_LIVE_LINES:])
+                _ShownStep(step.step, step.since, step.limit_s, tuple(step.lines)[-_LIVE_LINES:], step.passing)
                 for key, step in self._running.items()
                 if key != but
             ),
@@ -681,7 +708,17 @@ class Terminal(ConsoleListener):
             self._console.print(line, no_wrap=True, overflow="crop")
 
     def _output(self, output: Output) -> None:
-        if running := self._running.get((output.stage, output.step)):
+        running = self._running.get((output.stage, output.step))
+        if output.manner is Manner.PASSING:
+            if running:
+                running.passing = output.line
+        elif output.manner is not None:
+            if output.manner is Manner.SCAN:
+                self._console.print(Text(f"      {output.line}", "bold"), soft_wrap=True)
+                self._print(*self._code(output.line))
+            else:
+                self._print(*self._indented(output.line, 6, "bold"))
+        elif running:
             running.lines.append(output.line)
         elif output.step not in self._ended_steps:
             self._print(*self._row("note", output.line, ""))
@@ -809,6 +846,8 @@ class Terminal(ConsoleListener):
             spent = took((now - step.since).total_seconds())
             lines += self._row_of(Text(f"{frame} running", "blue"), step.name, f"{spent}{limit}")
             lines += [self._indented(f"| {line}", 6, "dim")[0] for line in step.lines]
+            if step.passing:
+                lines += self._indented(step.passing, 6, "bold")
         room = max(self._console.height - 3, 3)
         if len(lines) > room:
             lines = [*lines[: room - 1], Text(f"  and {count(len(lines) - room + 1, 'line')} more", "dim")]
@@ -817,6 +856,22 @@ class Terminal(ConsoleListener):
         return Group(*lines)
 
     # -- laying out
+
+    def _code(self, link: str) -> list[Text]:
+        """The link as a QR code, dark on light whatever the terminal's own colours; nothing where it cannot be drawn.
+
+        Without colours the light modules are drawn, as most terminals are dark.
+        """
+        if not self._unicode:
+            return []
+        rows = modules(link)
+        if self._console.no_color:
+            rows = tuple(tuple(not module for module in row) for row in rows)
+        lines = as_lines(rows)
+        if not lines or len(lines[0]) + 4 > self._width:
+            return []
+        style = "" if self._console.no_color else "#000000 on #ffffff"
+        return [Text("    ").append(line, style) for line in lines]
 
     @property
     def _width(self) -> int:

@@ -16,6 +16,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, NewType, Protocol
 
 from pipeline.errors import CapReached
+from pipeline.telling import Manner, silent
 from pipeline.verdict import Finding, Verdict
 
 if TYPE_CHECKING:
@@ -349,6 +350,12 @@ class Past(Protocol):
     def runs(self, verb: str) -> Sequence[PastRun]: ...
 
 
+class Tell(Protocol):
+    """Shows a line under the step that a check is asked in."""
+
+    def __call__(self, line: str, manner: Manner = Manner.SAID, /) -> None: ...
+
+
 class NoPast:
     """Nothing is on record."""
 
@@ -414,6 +421,8 @@ class World:
     purse: Purse = field(default_factory=EmptyPurse)
     security: Callable[[SecurityEvent], None] = lambda _event: None
     """Puts a security event on record."""
+    tell: Tell = silent
+    """Tells whoever follows the run what a check waits for. Shown, not kept; it decides nothing."""
 
 
 # ---- checks ------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from pipeline.telling import Manner
+
 
 class Kind(StrEnum):
     """Every kind of entry, with the members of its data. Times are seconds (`_s`) or milliseconds (`_ms`)."""
@@ -77,11 +79,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Output:
-    """A line that a command of a step printed, redacted. Shown, not kept in the journal."""
+    """A line that a command of a step printed, or that a check told, redacted. Shown, not kept in the journal."""
 
     stage: str
     step: str
     line: str
+    manner: Manner | None = None
+    """How a check told it; None: a command printed it."""
 
 
 Event = Entry | Output

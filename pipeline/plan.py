@@ -126,6 +126,14 @@ def make(
     return Plan(verb, environment, spec.service, tuple(planned))
 
 
+def of_checks(
+    spec: Spec, environment: str, checks: Mapping[str, Check], steps: Sequence[CheckStep], *, verb: str
+) -> Plan:
+    """The plan of a verb that asks its own checks of what is live, whether pipeline.yaml names them or not. Pure."""
+    stage = PlannedStage("prove", tuple(_planned("prove", step, checks) for step in steps))
+    return Plan(verb, environment, spec.service, (stage,))
+
+
 def _without_network(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
     """The steps that ask no network, without those that need one that does."""
     left_out = {step.name for step in steps if step.network}

@@ -141,6 +141,7 @@ def as_html(report: RunReport) -> str:
                 (stage, bar(stage, span), [(step, bar(step, span)) for step in stage.steps]) for stage in report.stages
             ],
             charts=[(watch, watch_chart(watch)) for watch in report.watch],
+            codes={one.reference: _qr_code(one.link) for one in report.smoke if one.for_a_person},
         )
     )
     return _without_empty_lines(text)
@@ -149,6 +150,21 @@ def as_html(report: RunReport) -> str:
 def as_markdown(report: RunReport) -> str:
     """The report for a pull request or a job summary."""
     return _markdown().get_template("report.md.j2").render(**_names(report))
+
+
+@dataclass(frozen=True)
+class _Code:
+    """A QR code to draw: its side in modules, and the data of one SVG path."""
+
+    side: int
+    path: str
+
+
+def _qr_code(link: str) -> _Code | None:
+    from pipeline.qr import as_path, modules
+
+    rows = modules(link)
+    return _Code(len(rows), as_path(rows)) if rows else None
 
 
 def _names(report: RunReport) -> dict[str, Any]:
@@ -203,6 +219,7 @@ def _environment() -> Environment:
         took=took,
         instant=instant,
         share=share,
+        rand=_rand,
         sentence=sentence,
         recorded=_recorded,
         evidence=_evidence,
@@ -212,6 +229,10 @@ def _environment() -> Environment:
         mark_class=_mark_class,
     )
     return environment
+
+
+def _rand(cents: int | None) -> str:
+    return NOT_RECORDED if cents is None else f"R {cents // 100}.{cents % 100:02d}"
 
 
 def _recorded(value: object) -> str:

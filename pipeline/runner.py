@@ -189,10 +189,11 @@ async def _discard(session: Session, world: World, why: str) -> None:
 
 
 async def look(session: Session, plan: Plan) -> Outcome:
-    """Runs a plan that only judges (`validate`: the gates, `verify`: the proofs). Takes no lease, changes nothing."""
+    """Runs a plan that only judges: the gates (`validate`), or proofs of what is live. Takes no lease."""
     begun = session.world.clock.monotonic()
-    live = await session.world.target.traffic.live() if plan.verb == "verify" else None
-    if plan.verb == "verify" and live is None:
+    proves = bool(plan.stage("prove").steps)
+    live = await session.world.target.traffic.live() if proves else None
+    if proves and live is None:
         raise Refused(f"nothing is live in {session.environment}", f"`./inv deploy --env {session.environment}`")
     world = session.phase() if live is None else await session.of_release(live)
     start(session, plan, world, None, reason="")

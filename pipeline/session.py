@@ -15,6 +15,7 @@ from pipeline.lease import Lease
 from pipeline.secrets import Redactor, Secret
 from pipeline.settings import Settings, SettingValue
 from pipeline.spec import Spec
+from pipeline.telling import Manner
 
 
 class Recorder:
@@ -28,15 +29,15 @@ class Recorder:
         self._listeners = list(listeners)
         self._redactor = redactor
 
-    def record(self, kind: Kind, **data: Any) -> Entry:
+    def record(self, kind: Kind, /, **data: Any) -> Entry:
         """Durable when it returns. Raises TollgateError when the journal cannot be written."""
         entry = self.journal.append(self.run, kind, data)
         self.changed = self.changed or kind in (Kind.CHECKPOINT_ARMED, Kind.WAYBACK_STARTED)
         self._tell(entry)
         return entry
 
-    def show(self, stage: str, step: str, line: str) -> None:
-        self._tell(Output(stage, step, self._redactor.text(line)))
+    def show(self, stage: str, step: str, line: str, manner: Manner | None = None) -> None:
+        self._tell(Output(stage, step, self._redactor.text(line), manner))
 
     def _tell(self, event: Entry | Output) -> None:
         lost: list[Output] = []

@@ -11,12 +11,13 @@ from pathlib import Path
 from pipeline import command
 from pipeline.accepting import Acceptance, accept, entry_for
 from pipeline.acts import ACTS
-from pipeline.contracts import RestoreContext, World
+from pipeline.contracts import RestoreContext, Tell, World
 from pipeline.errors import CommandFailed, LeaseLost, TollgateError
 from pipeline.events import Kind
 from pipeline.facts import Facts
 from pipeline.plan import PlannedStage, PlannedStep
 from pipeline.session import Session
+from pipeline.telling import Manner
 from pipeline.verdict import Finding, Verdict
 
 
@@ -192,13 +193,16 @@ async def _perform(session: Session, world: World, step: PlannedStep) -> Finding
     return None
 
 
-async def judge(session: Session, world: World, step: PlannedStep) -> Finding:
+async def judge(session: Session, world: World, step: PlannedStep, *, only_tells: str = "") -> Finding:
     """Gathers and judges one check; its finding is on record. Whatever goes wrong inside it is an ERROR, which blocks.
 
     A judgement that is no finding, or holds what the journal cannot, has gone wrong as well. What somebody answers for
-    under `accepted` is judged by that last, and told with it.
+    under `accepted` is judged by that last, and told with it. `only_tells`: why nothing that it finds decides here.
     """
     finding = await _judged(session, world, step)
+    if only_tells and isinstance(finding, Finding) and not finding.verdict.promotes:
+        told = f"{only_tells}, so this does not decide: {finding.verdict}: {finding.reason}"
+        finding = replace(finding, verdict=Verdict.ADVICE, reason=told)
     try:
         return _record_finding(session, step, *_accepted(session, world, step, finding))
     except (AttributeError, TypeError, ValueError) as error:
@@ -215,7 +219,7 @@ def _accepted(session: Session, world: World, step: PlannedStep, finding: Findin
 async def _judged(session: Session, world: World, step: PlannedStep) -> Finding:
     check = session.catalogue.checks[step.plugin]
     try:
-        fact = await check.gather(world, step.params)
+        fact = await check.gather(replace(world, tell=_teller(session, step)), step.params)
         return check.judge(fact, step.params)
     except LeaseLost:
         raise
@@ -225,6 +229,13 @@ async def _judged(session: Session, world: World, step: PlannedStep) -> Finding:
         return Finding(Verdict.ERROR, f"a time limit inside the check ran out: {error}", "Look at the service's log.")
     except Exception as error:
         return _crashed(session, error)
+
+
+def _teller(session: Session, step: PlannedStep) -> Tell:
+    def tell(line: str, manner: Manner = Manner.SAID, /) -> None:
+        session.recorder.show(step.stage, step.name, line, manner)
+
+    return tell
 
 
 def _crashed(session: Session, error: Exception) -> Finding:

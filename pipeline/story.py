@@ -257,6 +257,26 @@ class Watch:
 
 
 @dataclass(frozen=True)
+class SmokePayment:
+    """A payment of our own that the run spent money on, with what its proofs saw of it.
+
+    `link` and `mode` are '' where no finding tells them; `moments` are what happened, in ms since the link was shown.
+    """
+
+    reference: str
+    cents: int | None
+    cap_cents: int | None
+    mode: str
+    link: str
+    moments: tuple[tuple[str, float], ...]
+
+    @property
+    def for_a_person(self) -> bool:
+        """Whether a person was to pay it, by a link that can be scanned."""
+        return self.mode == "operator" and bool(self.link)
+
+
+@dataclass(frozen=True)
 class Live:
     """What serves at the end of the record."""
 
@@ -293,6 +313,7 @@ class RunReport:
     closed: Closed | None = None
     superseded_by: str | None = None
     watch: tuple[Watch, ...] = ()
+    smoke: tuple[SmokePayment, ...] = ()
     live: Live = Live(ServiceState.UNKNOWN, None, "")
     entries: int = 0
     head: str | None = None
@@ -364,6 +385,7 @@ def build(entries: Sequence[Entry]) -> RunReport:
         closed=_closed(facts),
         superseded_by=_superseded_by(entries, run),
         watch=_watch(findings),
+        smoke=_smoke(facts, findings),
         live=_live(facts, header),
         entries=len(own),
         head=own[-1].hash if own else None,
@@ -710,6 +732,34 @@ def _watch(findings: Iterable[FindingLine]) -> tuple[Watch, ...]:
     return tuple(watches)
 
 
+def _smoke(facts: _Facts, findings: Iterable[FindingLine]) -> tuple[SmokePayment, ...]:
+    """Each payment that money was spent on, with what the findings that speak of its reference have measured."""
+    told: dict[str, dict[str, Any]] = {}
+    for finding in findings:
+        evidence = finding.evidence
+        one = told.setdefault(_text(evidence, "reference"), {"moments": {}})
+        one |= {name: _text(evidence, name) for name in ("mode", "link") if evidence.get(name)}
+        for moment in _list(evidence, "moments"):
+            after_ms = _number(moment, "after_ms") if isinstance(moment, Mapping) else None
+            if after_ms is not None:
+                one["moments"].setdefault(_text(moment, "what"), float(after_ms))
+    return tuple(_payment(entry.data, told) for entry in facts.all(Kind.MONEY_SPENT))
+
+
+def _payment(spent: Mapping[str, Any], told: Mapping[str, Mapping[str, Any]]) -> SmokePayment:
+    reference = _text(spent, "reference")
+    known = told.get(reference, NOTHING)
+    cents, cap = _number(spent, "cents"), _number(spent, "cap_cents")
+    return SmokePayment(
+        reference=reference,
+        cents=None if cents is None else int(cents),
+        cap_cents=None if cap is None else int(cap),
+        mode=_text(known, "mode"),
+        link=_text(known, "link"),
+        moments=tuple(sorted(known.get("moments", NOTHING).items(), key=lambda moment: moment[1])),
+    )
+
+
 # ---- what it means -----------------------------------------------------------------------------------------
 
 
@@ -759,7 +809,7 @@ def _live(facts: _Facts, header: Header) -> Live:
     return Live(state, release, _live_sentence(state, release, why, asked=asked))
 
 
-_LOOKING = ("validate", "verify", "drill", "drill.one")
+_LOOKING = ("validate", "verify", "smoke", "probe", "drill", "drill.one")
 """Verbs whose runs do not ask which release was verified last: that they name none says nothing."""
 
 

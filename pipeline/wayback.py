@@ -30,6 +30,7 @@ from pipeline.plan import Plan, PlannedStep
 from pipeline.reconcile import reconcile
 from pipeline.session import Session
 from pipeline.stages import judge, write_traceback
+from pipeline.vouched import asked_when_verified
 
 RESTORE_LIMIT = 90.0
 """Seconds a single checkpoint may take to be restored and confirmed."""
@@ -252,22 +253,33 @@ async def _prove(session: Session, world: World, plan: Plan) -> list[str]:
     if not steps:
         return ["no proof is planned, so nothing shows that the service works"]
     asked: dict[str, asyncio.Task[str]] = {}
+    vouching = asked_when_verified(session.journal.entries(), world.run.release) if world.run.release else None
 
     async def in_turn(step: PlannedStep) -> str:
         """After those it needs, whatever became of them: on the way back every proof is told."""
         before = [asked[name] for name in step.needs if name in asked]
         if before:
             await asyncio.wait(before)
-        return await _proof(session, world, step)
+        return await _proof(session, world, step, _only_tells(session, step, vouching))
 
     asked |= {step.name: asyncio.create_task(in_turn(step)) for step in steps}
     return [problem for problem in await asyncio.gather(*asked.values()) if problem]
 
 
-async def _proof(session: Session, world: World, step: PlannedStep) -> str:
+def _only_tells(session: Session, step: PlannedStep, vouching: frozenset[str] | None) -> str:
+    """Why a proof does not decide: it is newer than the release, which was known good without it. '' when it does.
+
+    What nobody may accept decides always, and so does everything where it is not on record what vouched.
+    """
+    asked = vouching is None or step.plugin in vouching
+    decides = asked or not session.catalogue.checks[step.plugin].acceptable
+    return "" if decides else "the release was verified before this was asked of it"
+
+
+async def _proof(session: Session, world: World, step: PlannedStep, only_tells: str) -> str:
     try:
         async with asyncio.timeout(step.limit):
-            finding = await judge(session, world, step)
+            finding = await judge(session, world, step, only_tells=only_tells)
     except TimeoutError:
         return f"{step.name}: not done within its limit of {step.limit:g} s"
     return "" if finding.verdict.promotes else f"{step.name}: {finding.verdict}: {finding.reason}"

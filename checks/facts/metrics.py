@@ -17,17 +17,23 @@ PAYMENTS = "payments_total"
 WEBHOOKS = "webhooks_total"
 INITIALISATION = "payment_initialisation_seconds"
 WEBHOOK_TIME = "webhook_processing_seconds"
+SECURITY = "security_events_total"
 OUTCOMES = ("success", "failure", "error")
 
 EVERY_S = 1.0
 _SCRAPE_LIMIT_S = 5.0
 
 _WATCHED = frozenset(
-    {PAYMENTS, WEBHOOKS, *(f"{name}_{part}" for name in (INITIALISATION, WEBHOOK_TIME) for part in ("bucket", "count"))}
+    {
+        PAYMENTS,
+        WEBHOOKS,
+        SECURITY,
+        *(f"{name}_{part}" for name in (INITIALISATION, WEBHOOK_TIME) for part in ("bucket", "count")),
+    }
 )
 
 Series = tuple[str, str]
-"""A metric's name and the value of its one label that matters (`outcome`, `result` or `le`; '' for none)."""
+"""A metric's name and the value of its one label that matters (`outcome`, `result`, `le` or `kind`; '' for none)."""
 Samples = Mapping[Series, float]
 
 
@@ -93,12 +99,15 @@ def parse(text: str) -> Samples:
 
     samples: dict[Series, float] = {}
     for family in text_string_to_metric_families(text):
+        if SECURITY in (family.name, f"{family.name}_total"):
+            samples.setdefault((SECURITY, ""), 0.0)  # while nothing has happened such a counter has no sample
         for sample in family.samples:
             if sample.name not in _WATCHED:
                 continue
             if not math.isfinite(sample.value) or sample.value < 0:
                 raise ValueError(f"{sample.name} is {sample.value}")
-            label = next((sample.labels[name] for name in ("outcome", "result", "le") if name in sample.labels), "")
+            names = ("kind",) if sample.name == SECURITY else ("outcome", "result", "le")
+            label = next((sample.labels[name] for name in names if name in sample.labels), "")
             samples[sample.name, label] = samples.get((sample.name, label), 0.0) + sample.value
     return samples
 
@@ -149,3 +158,13 @@ def times(growth: Samples, name: str, limit_s: float) -> Times:
 def results(growth: Samples) -> Mapping[str, int]:
     """Webhooks by result."""
     return {label: int(n) for (metric, label), n in sorted(growth.items()) if metric == WEBHOOKS}
+
+
+def counts_security(scrapes: Sequence[Scrape]) -> bool:
+    """Whether the service counts security events at all: the last reading says so."""
+    return bool(scrapes) and any(metric == SECURITY for metric, _ in scrapes[-1].samples)
+
+
+def security_events(growth: Samples) -> Mapping[str, int]:
+    """Security events by kind, '' where the service tells none; only what happened."""
+    return {label: int(n) for (metric, label), n in sorted(growth.items()) if metric == SECURITY and n}

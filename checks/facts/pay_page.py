@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -71,10 +72,11 @@ class _Forms(HTMLParser):
 
 
 def card_form(html: str) -> Form | None:
-    """The first form of a page that asks for a card. Pure."""
+    """The first form of a page that asks for a card, as far as the page can be read. Pure."""
     parser = _Forms()
-    parser.feed(html)
-    parser.close()
+    with contextlib.suppress(AssertionError):  # what the parser of the standard library raises for odd declarations
+        parser.feed(html)
+        parser.close()
     return next((f for f in parser.forms if any(_part(name) == "number" for name, _ in f.fields)), None)
 
 
@@ -107,6 +109,11 @@ async def pay(world: World, link: PayLink, card: Card = SANDBOX_CARD) -> int:
     """
     import httpx
 
+    begun = world.clock.monotonic()
+
+    def after() -> str:
+        return f"after {round((world.clock.monotonic() - begun) * 1000)} ms"
+
     try:
         async with world.http() as client:
             page = await client.get(link.url, timeout=_TIME_LIMIT_S)
@@ -114,17 +121,18 @@ async def pay(world: World, link: PayLink, card: Card = SANDBOX_CARD) -> int:
             if form is None:
                 raise Unjudged(
                     inconclusive(
-                        f"GET {link.url}: answered {page.status_code}, no form that asks for a card was on the page",
+                        f"GET {link.url}: answered {page.status_code} {after()}, no form that asks for a card was on "
+                        "the page",
                         "Open the link in a browser. Without such a form use mode operator or initialise.",
                         page_status=page.status_code,
                     )
                 )
-            action = urljoin(link.url, form.action or link.url)
-            if _host(action) != _host(link.url) or form.method != "post":
+            action = _leads_to(link.url, form.action)
+            if not action or _host(action) != _host(link.url) or form.method != "post":
                 raise Unjudged(
                     inconclusive(
-                        f"the pay page {link.url} sends card data by {form.method} to {action}; "
-                        "a POST to its own host is expected",
+                        f"the pay page {link.url} sends card data by {form.method} to {action or form.action!r}; "
+                        f"a POST to its own host is expected ({after()}); nothing was paid",
                         "Do not pay there; find out who serves that page.",
                     )
                 )
@@ -132,11 +140,19 @@ async def pay(world: World, link: PayLink, card: Card = SANDBOX_CARD) -> int:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unjudged(
             inconclusive(
-                f"the pay page {link.url} gave no answer ({type(error).__name__}: {error})",
+                f"the pay page {link.url} gave no answer {after()} ({type(error).__name__}: {error})",
                 "The gateway's pay page is away: ask again once it answers.",
             )
         ) from error
     return answer.status_code
+
+
+def _leads_to(page: str, action: str) -> str:
+    """The whole address of a form's action; '' where it is none."""
+    try:
+        return urljoin(page, action or page)
+    except ValueError:
+        return ""
 
 
 def _host(url: str) -> tuple[str, str]:

@@ -56,9 +56,13 @@ class Standing:
         return f"payment {self.status or 'never seen'}, {counted(self.activations, 'activation')}"
 
 
-async def create(world: World, course: Course, cents: int) -> Created:
-    """Asks the service for a payment under a new smoke reference. Raises ServiceUnreachable."""
-    reference = f"{world.spec.contract.smoke_prefix}{world.random.getrandbits(64):016x}"
+async def create(world: World, course: Course, cents: int, *, mark: str = "", again: str = "") -> Created:
+    """Asks the service for a payment under a new smoke reference. Raises ServiceUnreachable.
+
+    `mark` stands in the reference after the smoke prefix. `again` is a reference of ours whose request is repeated as
+    it was: the service answers with the same link, or 409.
+    """
+    reference = again or f"{world.spec.contract.smoke_prefix}{mark}{world.random.getrandbits(64):016x}"
     answer = await world.service.create_payment(reference, cents, course.id, proof=world.run.proof_token)
     link, flaw = _link(answer)
     return Created(reference, course.id, cents, answer.status, answer.took_ms, link, flaw)
@@ -94,7 +98,8 @@ async def unpaid(world: World, purpose: str) -> tuple[Created, PayLink]:
         raise Unjudged(
             Finding(
                 Verdict.INCONCLUSIVE,
-                f"the service made no payment to prove this on: {created.asked} {created.flaw}",
+                f"the service made no payment to prove this on: {created.asked} {created.flaw} after "
+                f"{created.took_ms:g} ms",
                 remedy_for(created.status),
                 {"reference": created.reference, "status": created.status, "took_ms": created.took_ms},
             )
@@ -107,6 +112,18 @@ async def standing(world: World, reference: str) -> Standing:
     payment = await world.service.payment(reference)
     enrolment = await world.service.enrolment(reference)
     return Standing(_status(payment), *_enrolled(enrolment))
+
+
+async def link_of(world: World, reference: str) -> str:
+    """The gateway's link ID of a payment of ours; '' where the service does not tell it. Raises ServiceUnreachable."""
+    answer = await world.service.payment(reference)
+    if answer.status != 200:
+        return ""
+    try:
+        link_id = answer.member("paylinkID")
+    except ServiceGarbled:
+        return ""
+    return link_id if isinstance(link_id, str) else ""
 
 
 def _status(answer: Answer) -> str:

@@ -5,27 +5,33 @@ Three facts, each built on the one before: created, paid, settled. Checks share 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from ipaddress import ip_address
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from checks.facts import pay_page
+from checks.facts import pay_page, smoke_person
+from checks.facts import smoke_limits as limits
 from checks.facts.payments import Created, Standing, create, remedy_for, standing
+from checks.facts.smoke_again import paid_for_already
+from checks.facts.smoke_limits import on_loopback
 from checks.judging import Unjudged, finding_of
-from pipeline.contracts import GatewayPayment, PayLink, World
+from pipeline.contracts import Cents, GatewayPayment, PayLink, World
 from pipeline.errors import GatewayError
+from pipeline.purse import AlreadySpent
 from pipeline.spec import Duration, Frozen
-from pipeline.verdict import Finding, failed, inconclusive, skipped
+from pipeline.verdict import Finding, inconclusive, skipped
+
+__all__ = ["Initialised", "Paid", "Settled", "Smoke", "as_moments", "initialised", "on_loopback", "paid", "settled"]
 
 MARGIN_S = 5.0
 """What an enrolment may take beyond the contract's own limit: polling, a busy machine."""
 
 _POLL_S = 0.25
-_OPERATOR_POLL_S = 2.0
 _CARD_WITHIN_S = 15.0
+_OWN = "pay-"
+"""Stands in our reference after the marker: this payment may be gone on with by a run that was resumed."""
 
 
 class Smoke(Frozen):
@@ -35,22 +41,35 @@ class Smoke(Frozen):
     """
 
     mode: Literal["initialise", "operator", "card"] = "initialise"
-    cap: int = Field(100, ge=0, description="In cents; a smoke course that costs more is never paid for.")
-    wait: Duration = Field(300.0, description="How long mode operator waits for the person.")
+    cap: int = Field(
+        100,
+        ge=0,
+        description="In cents: what all payments of a run together may have cost after this one, retries, a resumed "
+        "run and its way back included.",
+    )
+    wait: Duration = Field(300.0, description="How long mode operator waits for the person; `timeout` must be longer.")
 
 
 @dataclass(frozen=True)
 class Initialised:
-    """`seen` is the gateway's own view of the link right after its creation, or the finding for why it has none."""
+    """`seen` is the gateway's own view of the link right after its creation, or the finding for why it has none.
+
+    `asked_ms` is how long the gateway took to say it.
+    """
 
     created: Created
     seen: GatewayPayment | Finding | None
     under_s: float
+    asked_ms: int = 0
 
 
 @dataclass(frozen=True)
 class Paid:
-    """A smoke payment somebody tried to pay. `seen` is the last the gateway said of it."""
+    """A smoke payment somebody tried to pay. `seen` is the last the gateway said of it.
+
+    `moments_ms` are what happened since the link was opened or shown (at `begun`, monotonic), in ms. `earlier` says
+    that it was paid for earlier in this run and only looked at again.
+    """
 
     created: Created
     link: PayLink
@@ -58,43 +77,58 @@ class Paid:
     page_status: int
     seen: GatewayPayment
     took_ms: int
+    begun: float = 0.0
+    page_ms: int = 0
+    moments_ms: dict[str, int] = field(default_factory=dict)
+    earlier: bool = False
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What the service said of a paid smoke payment, as soon as it was settled or the time had run out."""
+    """What the service said of a paid smoke payment, as soon as it was settled or the time had run out.
+
+    `known_ms` and `active_ms`: when the service called it paid, and its enrolment active, in ms since the gateway was
+    seen to call it paid; None while it did not.
+    """
 
     paid: Paid
     standing: Standing
     took_ms: int
     within_s: float
+    known_ms: int | None = None
+    active_ms: int | None = None
+
+    @property
+    def moments_ms(self) -> dict[str, int]:
+        """All that happened, in ms since the link was opened or shown."""
+        since = self.paid.took_ms
+        later = {"webhook received": self.known_ms, "enrolment active": self.active_ms}
+        return {**self.paid.moments_ms, **{what: since + ms for what, ms in later.items() if ms is not None}}
+
+
+def as_moments(moments_ms: Mapping[str, int]) -> list[dict[str, object]]:
+    """What happened when, for a finding's evidence: the report shows it with the payment of that reference."""
+    return [{"what": what, "after_ms": ms} for what, ms in moments_ms.items()]
 
 
 async def initialised(world: World, params: Smoke) -> Initialised:
     """Raises Unjudged (FAIL) when the smoke course costs more than the cap: then nothing was sent."""
     course = world.spec.contract.smoke_course
-    if course.cents > params.cap:
-        raise Unjudged(
-            failed(
-                f"the smoke course {course.id} costs {course.cents} cents, the cap is {params.cap}; nothing was sent",
-                "Offer a cheaper smoke course (contract.smoke_course), or raise `cap` if you mean to spend that much.",
-                cents=course.cents,
-                cap_cents=params.cap,
-            )
-        )
+    limits.refuse_above_the_cap(course, params.cap)
     return await world.facts.once("smoke payment initialised", lambda: _initialise(world))
 
 
 async def _initialise(world: World) -> Initialised:
     course = world.spec.contract.smoke_course
-    created = await create(world, course, course.cents)
+    created = await create(world, course, course.cents, mark=_OWN)
     seen: GatewayPayment | Finding | None = None
+    begun = world.clock.monotonic()
     if created.link is not None:
         try:
             seen = await world.gateway.status(created.link.id)
         except GatewayError as error:
             seen = finding_of(error)
-    return Initialised(created, seen, world.spec.thresholds.initialisation.under)
+    return Initialised(created, seen, world.spec.thresholds.initialisation.under, _since_ms(world, begun))
 
 
 async def paid(world: World, params: Smoke) -> Paid:
@@ -102,59 +136,59 @@ async def paid(world: World, params: Smoke) -> Paid:
     if params.mode == "initialise":
         raise Unjudged(skipped("mode initialise makes a payment and pays nothing, so no paid payment exists"))
     if params.mode == "card":
-        _refuse_card_at_a_real_gateway(world)
-    created = (await initialised(world, params)).created
+        limits.refuse_card_at_a_real_gateway(world)
+    fact = await initialised(world, params)
+    created = fact.created
     if created.link is None:
         raise Unjudged(
             inconclusive(
-                f"no payment to pay: {created.asked} {created.flaw}",
+                f"no payment to pay: {created.asked} {created.flaw} after {created.took_ms:g} ms",
                 remedy_for(created.status),
                 reference=created.reference,
                 status=created.status,
+                took_ms=created.took_ms,
             )
         )
     link = created.link
-    return await world.facts.once(("smoke payment paid", params.mode), lambda: _pay(world, params, created, link))
+    return await world.facts.once(("smoke payment paid", params.mode), lambda: _pay(world, params, fact, link))
 
 
-def _refuse_card_at_a_real_gateway(world: World) -> None:
-    testing = world.settings.text("VITE_IKHOKHA_TEST_MODE") == "true"
-    if not testing and not on_loopback(world.addresses.gateway):
-        raise Unjudged(
-            failed(
-                f"mode card is for the sandbox and for test mode; {world.addresses.gateway} takes real money, "
-                "so nothing was sent",
-                "Use `with: {mode: operator, cap: ...}` (a person pays) or mode initialise (nobody pays).",
-            )
-        )
-
-
-def on_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+async def _pay(world: World, params: Smoke, fact: Initialised, link: PayLink) -> Paid:
+    created = fact.created
+    limits.refuse_what_may_cost_more(world, params.mode, created, link, fact.seen)
     try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        await world.purse.spend(Cents(created.cents), created.reference, cap=Cents(params.cap))
+    except AlreadySpent as spent:
+        return await _gone_on(world, params, spent)
+    return await _paid(world, params, created, link)
 
 
-async def _pay(world: World, params: Smoke, created: Created, link: PayLink) -> Paid:
+async def _gone_on(world: World, params: Smoke, spent: AlreadySpent) -> Paid:
+    """Goes on with what this run has paid for already. Raises Unjudged (SKIPPED), or `spent` where there is nothing."""
+    marker = world.spec.contract.smoke_prefix + _OWN
+    created, link, seen = await paid_for_already(world, spent, marker)
+    if not seen.paid:
+        limits.refuse_what_may_cost_more(world, params.mode, created, link, seen)
+        return await _paid(world, params, created, link, earlier=True)
     begun = world.clock.monotonic()
-    page_status = 0
-    if params.mode == "card":
-        if on_loopback(world.addresses.gateway) and not on_loopback(link.url):
-            raise Unjudged(
-                failed(
-                    f"the gateway is on this machine, but the pay link leads to {link.url}; nothing was sent there",
-                    "The service asked another gateway than its settings say: check how it reads its API URL.",
-                )
-            )
-        page_status = await pay_page.pay(world, link)
-    limit, pause = (_CARD_WITHIN_S, _POLL_S) if params.mode == "card" else (params.wait, _OPERATOR_POLL_S)
+    return Paid(created, link, params.mode, 0, seen, 0, begun, earlier=True)
+
+
+async def _paid(world: World, params: Smoke, created: Created, link: PayLink, *, earlier: bool = False) -> Paid:
+    begun = world.clock.monotonic()
+    if params.mode == "operator":
+        seen, moments = await smoke_person.pays(world, created, link, params.wait)
+        took_ms = _since_ms(world, begun)
+        return Paid(created, link, params.mode, 0, seen, took_ms, begun, moments_ms=moments, earlier=earlier)
+    page_status = await pay_page.pay(world, link)
+    page_ms = _since_ms(world, begun)
     seen = await world.gateway.status(link.id)
-    while not seen.paid and world.clock.monotonic() - begun < limit:
-        await world.clock.sleep(pause)
+    while not seen.paid and world.clock.monotonic() - begun < _CARD_WITHIN_S:
+        await world.clock.sleep(_POLL_S)
         seen = await world.gateway.status(link.id)
-    return Paid(created, link, params.mode, page_status, seen, _since_ms(world, begun))
+    took_ms = _since_ms(world, begun)
+    moments = {"paid": took_ms} if seen.paid else {}
+    return Paid(created, link, params.mode, page_status, seen, took_ms, begun, page_ms, moments, earlier)
 
 
 async def settled(world: World, params: Smoke) -> Settled:
@@ -166,10 +200,11 @@ async def settled(world: World, params: Smoke) -> Settled:
     if not payment.seen.paid:
         raise Unjudged(
             inconclusive(
-                f"the gateway never called {payment.created.reference} paid (it says {payment.seen.status!r}), "
-                "so no webhook is due",
+                f"the gateway never called {payment.created.reference} paid (after {payment.took_ms} ms it says "
+                f"{payment.seen.status!r}), so no webhook is due",
                 "See payment.is_paid.",
                 reference=payment.created.reference,
+                took_ms=payment.took_ms,
             )
         )
     return await world.facts.once(("smoke payment settled", params.mode), lambda: _settle(world, payment))
@@ -178,11 +213,24 @@ async def settled(world: World, params: Smoke) -> Settled:
 async def _settle(world: World, payment: Paid) -> Settled:
     within = world.spec.contract.enrolment_within + MARGIN_S
     begun = world.clock.monotonic()
-    found = await standing(world, payment.created.reference)
-    while not (found.status == "paid" and found.active) and world.clock.monotonic() - begun < within:
-        await world.clock.sleep(_POLL_S)
+    known_ms: int | None = None
+    while True:
         found = await standing(world, payment.created.reference)
-    return Settled(payment, found, _since_ms(world, begun), within)
+        took_ms = _since_ms(world, begun)
+        if known_ms is None and found.status == "paid":
+            known_ms = took_ms
+            _tell(world, payment, "the service knows of the payment, so its webhook came", took_ms)
+        if known_ms is not None and found.active:
+            _tell(world, payment, "the enrolment is active", took_ms)
+            return Settled(payment, found, took_ms, within, known_ms, took_ms)
+        if world.clock.monotonic() - begun >= within:
+            return Settled(payment, found, took_ms, within, known_ms)
+        await world.clock.sleep(_POLL_S)
+
+
+def _tell(world: World, payment: Paid, what: str, took_ms: int) -> None:
+    if payment.how == "operator":
+        world.tell(f"{what}, {took_ms / 1000:.1f} s after the gateway called it paid")
 
 
 def _since_ms(world: World, begun: float) -> int:

@@ -71,5 +71,5 @@ def shop_world(shop: Running, root: Path, **settings: str) -> World:
     gateway = shop.area.gateway.addresses.gateway
     made = world(root, service=shop.url, gateway=gateway, trust=shop.area.gateway.tls, values=values)
     clock = SystemClock()
-    client = GATEWAYS["ikhokha"](settings=made.settings, http=made.http, clock=clock)
+    client = GATEWAYS["ikhokha"](settings=made.settings, http=made.http, clock=clock, contract=made.spec.contract)
     return replace(made, clock=clock, gateway=client)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from checks import CHECKS
 from checks.facts.metrics import Scrape, Times, Watch, grown, parse, series, times
 from checks.watch import Validation, share_under, success, unread, validated
+from checks.watch_suspicious_activity import CHECK as SUSPICIOUS
+from checks.watch_suspicious_activity import Seen, Suspicion, judged
 from pipeline.contracts import World
 from pipeline.spec import NoParams, SuccessRate, Thresholds
 from pipeline.verdict import Verdict
@@ -52,7 +55,7 @@ def watched(*pages: bytes | str, at_least: int = 20) -> Watch:
     return Watch(scrapes, "/metrics", at_least, Thresholds())
 
 
-def judged(name: str, fact: Watch) -> Verdict:
+def verdict_of(name: str, fact: Watch) -> Verdict:
     params = Validation() if name == "watch.webhook_validation" else NoParams()
     finding = CHECKS[name].judge(fact, params)
     assert finding.verdict is Verdict.PASS or finding.remedy
@@ -84,7 +87,7 @@ def judged(name: str, fact: Watch) -> Verdict:
 def test_the_watch_decides(pages: list[bytes | str], verdicts: list[str]) -> None:
     """Good traffic passes, bad traffic fails, and too little, none or unread traffic promotes nothing."""
     fact = watched(*pages)
-    assert [judged(name, fact).value for name in ALL] == verdicts
+    assert [verdict_of(name, fact).value for name in ALL] == verdicts
 
 
 def test_a_restarted_service_loses_no_payment_from_the_count() -> None:
@@ -195,3 +198,94 @@ async def test_a_watch_of_no_time_promotes_nothing(shopping: Shopping) -> None:
     for name in ALL:
         world = replace(world)
         assert (await ask(CHECKS[name], at(world, watch_for=0.0))).verdict is Verdict.INCONCLUSIVE
+
+
+# ---- suspicious activity -----------------------------------------------------------------------------------
+
+
+def guarded(good: int, **events: int) -> bytes:
+    """What a service shows that had so many good webhooks and so many security events of each kind."""
+    lines = ["# TYPE security_events counter"]
+    lines += [f'security_events_total{{kind="{kind.replace("_", ".")}"}} {n}' for kind, n in events.items()]
+    return page(good) + "\n".join([*lines, ""]).encode()
+
+
+@pytest.mark.parametrize(
+    ("events", "webhooks", "seconds", "verdict"),
+    [
+        (0, 0, 5.0, "PASS"),
+        (9, 0, 5.0, "PASS"),
+        (10, 0, 5.0, "ADVICE"),
+        (10, 10, 5.0, "PASS"),
+        (499, 499, 5.0, "PASS"),
+        (500, 5000, 5.0, "FAIL"),
+        (500, 5000, 60.0, "FAIL"),
+        (500, 5000, 61.0, "PASS"),
+        (9999, 10000, 1200.0, "PASS"),
+        (10000, 10000, 1200.0, "FAIL"),
+    ],
+)
+def test_suspicion_lines(events: int, webhooks: int, seconds: float, verdict: str) -> None:
+    """A rate over the limit fails; more events than good webhooks is worth a look; a short burst is no rate."""
+    finding = judged(Seen({"webhook.refused": events} if events else {}, webhooks, seconds), Suspicion())
+    assert finding.verdict.value == verdict, finding
+    assert finding.evidence["events"] == events
+    assert finding.verdict is Verdict.PASS or (finding.remedy and "webhook.refused: " in finding.reason)
+
+
+@pytest.mark.parametrize(
+    ("pages", "params", "verdict"),
+    [
+        ([guarded(0), guarded(50)], {}, "PASS"),
+        ([guarded(0, webhook_refused=900), guarded(50, webhook_refused=900)], {}, "PASS"),
+        ([guarded(0), guarded(50, webhook_refused=500)], {}, "FAIL"),
+        ([guarded(0), guarded(50, webhook_refused=499, rate_limited=1)], {}, "FAIL"),
+        ([guarded(0), guarded(50, webhook_refused=500)], {"leave_out": ("webhook.refused",)}, "PASS"),
+        ([guarded(0), guarded(50, rate_limited=40)], {"per_minute": 40}, "FAIL"),
+        ([guarded(0), guarded(5, payment_refused=20)], {}, "ADVICE"),
+        ([guarded(90, rate_limited=90), guarded(5, rate_limited=500)], {}, "FAIL"),
+        ([guarded(0), guarded(50, webhook_denied=1)], {}, "ADVICE"),
+        ([guarded(0), guarded(50, webhook_unknown=1)], {"telling": ()}, "PASS"),
+        ([guarded(0, enrolment_revoked=1), guarded(50, enrolment_revoked=1)], {}, "PASS"),
+        ([page(0), page(50)], {}, "INCONCLUSIVE"),
+        ([page(0), page(50)], {"counted_elsewhere": "the web application firewall"}, "SKIPPED"),
+        ([page(0), guarded(50, rate_limited=500)], {"counted_elsewhere": "the firewall"}, "FAIL"),
+        ([page(0), page(50) + b"security_events_total 500\n"], {}, "FAIL"),
+        ([guarded(50, rate_limited=500)], {}, "INCONCLUSIVE"),
+        ([guarded(0), guarded(50), "no answer"], {"counted_elsewhere": "the firewall"}, "FAIL"),
+        (["no answer"], {"counted_elsewhere": "the firewall"}, "ERROR"),
+    ],
+)
+def test_suspicion_is_judged_by_growth(pages: list[bytes | str], params: dict[str, Any], verdict: str) -> None:
+    """Only what happened during the watch counts; a service that counts nothing passes nothing by itself."""
+    finding = SUSPICIOUS.judge(watched(*pages), Suspicion(**params))
+    assert finding.verdict.value == verdict, finding
+    assert finding.verdict in (Verdict.PASS, Verdict.SKIPPED) or finding.remedy
+
+
+def test_another_label_does_not_hide_the_kind() -> None:
+    """A service may label its events further; they are summed by kind."""
+    events = b'security_events_total{result="x",kind="rate.limited"} 2\nsecurity_events_total{kind="rate.limited"} 3\n'
+    fact = watched(page(0), page(50) + b"# TYPE security_events_total counter\n" + events)
+    assert SUSPICIOUS.judge(fact, Suspicion()).evidence["by_kind"] == {"rate.limited": 5}
+
+
+def test_a_service_with_kinds_of_its_own_is_told_briefly() -> None:
+    """However many kinds a service has, and whatever is in their names, the finding stays short, plain and complete."""
+    lines = [f'security_events_total{{kind="k{n}"}} {n}' for n in range(1, 40)]
+    lines.append(f'security_events_total{{kind="a\u202e{"4242" * 4}"}} 99')
+    fact = watched(page(0), page(50) + "\n".join(["# TYPE security_events_total counter", *lines, ""]).encode())
+    finding = SUSPICIOUS.judge(fact, Suspicion())
+    by_kind = finding.evidence["by_kind"]
+    assert isinstance(by_kind, dict)
+    assert (len(by_kind), sum(by_kind.values())) == (11, finding.evidence["events"]) == (11, 99 + sum(range(1, 40)))
+    assert next(iter(by_kind)) == "a?" + "*" * 12 + "4242"
+
+
+@pytest.mark.parametrize(("attack", "verdict"), [(0, Verdict.PASS), (40, Verdict.ADVICE), (900, Verdict.FAIL)])
+async def test_an_attack_on_a_service_is_seen(shopping: Shopping, attack: int, verdict: Verdict) -> None:
+    """The watch of a real service tells a quiet day from an odd one and from an attack."""
+    merchant, _, world = shopping
+    merchant.pages = iter([guarded(n, webhook_refused=n * attack) for n in range(20)])
+    finding = await ask(SUSPICIOUS, at(world, watch_for=3.0))
+    assert finding.verdict is verdict, finding

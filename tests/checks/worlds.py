@@ -39,7 +39,9 @@ from pipeline.contracts import (
     World,
 )
 from pipeline.errors import GatewayUnreachable
+from pipeline.events import Entry, Kind
 from pipeline.facts import Facts
+from pipeline.purse import RecordedPurse
 from pipeline.secrets import Secret
 from pipeline.service import PROOF_HEADER, Service
 from pipeline.settings import Settings, SettingValue
@@ -119,6 +121,7 @@ class Till:
     withholds: bool = False
     declines: bool = False
     charges: int | None = None
+    leads_to: str = ""
     base: str = ""
     payments: dict[str, GatewayPayment] = field(default_factory=dict)
     deliver: Callable[[SignedWebhook], Any] | None = None
@@ -154,20 +157,25 @@ class Till:
     async def page(self, request: web.Request) -> web.Response:
         link = request.match_info["link"]
         if request.method == "GET":
-            return web.Response(text=PAY_PAGE.format(link=link), content_type="text/html")
+            page = PAY_PAGE.format(action=self.leads_to or f"/pay/{link}")
+            return web.Response(text=page, content_type="text/html")
         form = await request.post()
         paid = form.get("card") == "4242424242424242" and form.get("action") == "pay" and form.get("token") == "t1"
         if paid and form.get("expiry") and form.get("cvc") and not self.declines:
-            payment = self.payments[link]
-            cents = payment.amount if self.charges is None else self.charges
-            self.payments[link] = replace(payment, status="PAID", paid=True, amount=cents)  # type: ignore[arg-type]
-            if self.deliver and not self.withholds:
-                await self.deliver(self.webhook(self.webhook_path, link, payment.reference, "SUCCESS"))
+            await self.paid(link)
         return web.Response(status=303, headers={"Location": "/success"})
+
+    async def paid(self, link: str) -> None:
+        """Somebody has paid."""
+        payment = self.payments[link]
+        cents = payment.amount if self.charges is None else self.charges
+        self.payments[link] = replace(payment, status="PAID", paid=True, amount=cents)  # type: ignore[arg-type]
+        if self.deliver and not self.withholds:
+            await self.deliver(self.webhook(self.webhook_path, link, payment.reference, "SUCCESS"))
 
 
 PAY_PAGE = """<!doctype html><title>Pay</title><form action="/search"><input name="q"></form>
-<form method="post" action="/pay/{link}"><input type="hidden" name="token" value="t1"><label>Card <input name="card">
+<form method="post" action="{action}"><input type="hidden" name="token" value="t1"><label>Card <input name="card">
 </label><input name="expiry"><input name="cvc"><button name="action" value="cancel">Cancel</button>
 <button name="action" value="pay">Pay</button></form>"""
 
@@ -221,6 +229,9 @@ class Merchant:
             return web.Response(status=self.create_status)
         if asked["amount"] != PRICE and not self.any_amount:
             return web.Response(status=self.wrong_amount_status)
+        if known := self.orders.get(asked["reference"]):
+            body = {"paylinkUrl": f"{self.till.base}/pay/{known.link}", "paylinkID": known.link}
+            return web.Response(status=409) if known.status == "paid" else web.json_response(body)
         cents = asked["amount"] if self.cents_to_till is None else self.cents_to_till
         link = self.till.open(asked["reference"], cents)
         self.orders[asked["reference"]] = Order(asked["reference"], asked["amount"], asked["course"], link.id)
@@ -235,7 +246,9 @@ class Merchant:
         order = self.orders.get(request.match_info["reference"])
         if order is None:
             return web.Response(status=404)
-        return web.json_response({"reference": order.reference, "status": order.status, "amount": order.cents})
+        return web.json_response(
+            {"reference": order.reference, "status": order.status, "amount": order.cents, "paylinkID": order.link}
+        )
 
     async def enrolment(self, request: web.Request) -> web.Response:
         order = self.orders.get(request.match_info["reference"])
@@ -280,6 +293,11 @@ CONTRACT_ROUTES = (
 )
 
 
+async def _named(_request: web.Request, response: web.StreamResponse) -> None:
+    """What aiohttp says of itself is a global that whoever is imported beside us may have set."""
+    response.headers["Server"] = "merchant/1.0"
+
+
 @asynccontextmanager
 async def shop(certificates: Certificates, root: Path, secret: str) -> AsyncIterator[tuple[Merchant, Till, World]]:
     """A merchant and a till that serve on loopback, and the world in which a check meets them."""
@@ -289,6 +307,7 @@ async def shop(certificates: Certificates, root: Path, secret: str) -> AsyncIter
     for method, path, name in CONTRACT_ROUTES:
         app.router.add_route(method, path, getattr(merchant, name))
     app.router.add_route("*", "/pay/{link}", till.page)
+    app.on_response_prepare.append(_named)
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(certificates.server, certificates.key)
     runner = web.AppRunner(app)
@@ -361,6 +380,16 @@ SPEC: Mapping[str, Any] = {
 }
 
 
+def purse() -> RecordedPurse:
+    """A purse whose record is a list, for one world."""
+    entries: list[Entry] = []
+
+    def record(kind: Kind, **data: Any) -> None:
+        entries.append(Entry(len(entries) + 1, "run-1", datetime.now(UTC), kind, data, "", ""))
+
+    return RecordedPurse(lambda: entries, record)
+
+
 def world(
     root: Path,
     *,
@@ -408,6 +437,7 @@ def world(
         random=chance,
         run=RunInfo("run-1", datetime.now(UTC), ReleaseId(RELEASE), None, None, Secret(random_text()), 3.0),
         facts=Facts(),
+        purse=purse(),
     )
 
 

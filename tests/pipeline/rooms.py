@@ -289,7 +289,7 @@ class Shop:
 
     # -- contracts.Gateway
 
-    def till(self, *, settings: Settings, http: object, clock: object) -> Any:
+    def till(self, *, settings: Settings, http: object, clock: object, contract: object) -> Any:
         self.tills.append(settings)
         return self
 
@@ -325,12 +325,17 @@ class Yard:
         self.checks = {name: self._check(name) for name in sorted(names)}
 
     def _check(self, name: str) -> Check:
+        return Check(name, "It holds.", ("T1",), self.saying(name), lambda fact, _: fact, NoParams)
+
+    def saying(self, name: str) -> Callable[[World, Any], Awaitable[Any]]:
+        """The gatherer of a check that says what `says` has under its name."""
+
         async def gather(world: World, _params: object) -> Any:
             self.asked.append(name)
             said = self.says.get(name, passed("as it should be"))
             return said if isinstance(said, Finding) else await said(world)
 
-        return Check(name, "It holds.", ("T1",), gather, lambda fact, _: fact, NoParams)
+        return gather
 
     def verified(self, release: ReleaseId, *, live: bool = True) -> None:
         """A release of an earlier day."""
@@ -383,7 +388,7 @@ class Yard:
                 addresses=Addresses("https://shop.test", "https://till.test"),
                 settings=settings,
                 target=target,
-                gateway=self.shop.till(settings=settings, http=None, clock=None),
+                gateway=self.shop.till(settings=settings, http=None, clock=None, contract=None),
                 service=Service("https://shop.test", self.spec.contract, self.shop.client),
                 http=self.shop.client,
                 clock=self.clock,

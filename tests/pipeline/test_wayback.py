@@ -14,7 +14,7 @@ from pipeline.errors import Exit, NothingToRestore, PersonNeeded, TargetError
 from pipeline.events import Kind
 from pipeline.lease import Owner
 from pipeline.verdict import Finding, failed, inconclusive, passed
-from tests.pipeline.rooms import ALL, NEW, NEXT, OLD, STORY, Yard
+from tests.pipeline.rooms import ALL, NEW, NEXT, OLD, STORY, Yard, spec_of
 
 BAD = failed("it does not hold", "mend it")
 
@@ -142,6 +142,36 @@ async def test_old_release_that_is_not_proven_stays_closed(yard: Yard, found: Fi
     assert (outcome.exit, yard.ground.live, set(yard.ground.switches)) == (Exit.PERSON_NEEDED, OLD, set(SwitchName))
     assert "proof.two" in yard.told(Kind.CLOSED)[0]["why"]
     assert not yard.told(Kind.REOPENED)
+
+
+async def with_a_new_proof(yard: Yard, *, acceptable: bool) -> None:
+    """The old release is verified; then pipeline.yaml asks for a proof more, which both releases fail."""
+    assert (await yard.deploy(OLD)).exit is Exit.DONE
+    prove = [*STORY["prove"], {"check": "proof.new"}]
+    yard.spec = spec_of({**STORY, "prove": prove})
+    made = Yard(yard.folder, {**STORY, "prove": prove}).checks["proof.new"]
+    yard.checks["proof.new"] = replace(made, gather=yard.saying("proof.new"), acceptable=acceptable)
+    yard.says["proof.new"] = BAD
+
+
+async def test_proof_that_is_newer_than_the_old_release_only_tells(tmp_path: Path) -> None:
+    """I2: a release is known good by the proofs it was verified with; a newer one is told, and the doors open."""
+    yard = Yard(tmp_path)
+    await with_a_new_proof(yard, acceptable=True)
+    outcome = await yard.deploy(NEW)
+    assert (outcome.exit, yard.ground.live, yard.ground.switches) == (Exit.RESTORED, OLD, {})
+    found = [told for told in yard.told(Kind.FINDING) if told["check"] == "proof.new"]
+    assert [told["verdict"] for told in found] == ["FAIL", "ADVICE"]
+    assert "verified before this was asked of it" in found[-1]["reason"]
+
+
+async def test_newer_proof_that_nobody_may_accept_keeps_the_old_release_closed(tmp_path: Path) -> None:
+    """I2: signatures and what keeps orders whole are held against every release, whenever it was verified."""
+    yard = Yard(tmp_path)
+    await with_a_new_proof(yard, acceptable=False)
+    outcome = await yard.deploy(NEW)
+    assert (outcome.exit, set(yard.ground.switches)) == (Exit.PERSON_NEEDED, set(SwitchName))
+    assert "proof.new" in yard.told(Kind.CLOSED)[0]["why"]
 
 
 async def test_without_a_planned_proof_nothing_is_reopened(tmp_path: Path) -> None:
