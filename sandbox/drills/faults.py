@@ -13,7 +13,7 @@ from pipeline.errors import Exit, TollgateError
 from pipeline.events import Kind
 from sandbox import host
 from sandbox.drills.scene import Moment, Scene
-from sandbox.gateway.control import Control
+from sandbox.gateway.remote import Control
 
 SWITCHED: Moment = (Kind.STEP_FINISHED, "release.switch")
 """The new release has just taken the traffic."""

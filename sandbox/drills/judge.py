@@ -21,7 +21,7 @@ from pipeline.secrets import Redactor, Secret
 from sandbox import host
 from sandbox.drills.faults import Fault
 from sandbox.drills.scene import Ended, Scene
-from sandbox.gateway.control import Control
+from sandbox.gateway.remote import Control
 
 SETTLE_S = 20.0
 """How long payments of a drill may take until the books agree."""

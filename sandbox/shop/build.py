@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-WIRE = HERE.parent.parent / "gateways" / "ikhokha_wire.py"
+GATEWAYS = HERE.parent.parent / "gateways"
+VENDORED = ("ikhokha_wire.py", "standard_webhooks.py")
+"""Copied from GATEWAYS in place of the server's own files of these names."""
+EVENTS = HERE.parent.parent / "pipeline" / "security_events.py"
 PAGES = ("success", "failure", "cancel")
 
 _ENV = re.compile(r"\bimport\.meta\.env\.(VITE_[A-Z0-9_]+)\b")
@@ -55,9 +58,11 @@ def _faults(wanted: str) -> list[str]:
 
 def _server(package: Path) -> None:
     sources = HERE / "server"
-    for file in sorted(sources.glob("*.py")):
-        _write(package / file.name, file.read_text("utf-8"))
-    _write(package / "ikhokha_wire.py", WIRE.read_text("utf-8"))
+    for file in sorted(sources.rglob("*.py")):
+        _write(package / file.relative_to(sources), file.read_text("utf-8"))
+    for name in VENDORED:
+        _write(package / name, (GATEWAYS / name).read_text("utf-8"))
+    _write(package / EVENTS.name, EVENTS.read_text("utf-8"))
 
 
 def _site(public: Path, courses: Sequence[Mapping[str, Any]], faults: Sequence[str], env: Mapping[str, str]) -> None:

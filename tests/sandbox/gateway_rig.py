@@ -25,7 +25,7 @@ from pipeline.settings import Settings, SettingValue
 from pipeline.spec import Contract
 from sandbox import authority
 from sandbox.authority import Certificates
-from sandbox.gateway import control
+from sandbox.gateway import control, remote
 from sandbox.gateway.app import Gateway
 from sandbox.gateway.assumptions import Assumptions
 from sandbox.gateway.store import Store
@@ -72,7 +72,7 @@ class Rig:
     gateway: Gateway
     merchant: Merchant
     client: contracts.Gateway
-    control: control.Control
+    control: remote.Control
     control_base: str
     http: Callable[[], httpx.AsyncClient]
 
@@ -156,7 +156,7 @@ async def rig(
             ):
                 gateway.base = base
                 client = GATEWAYS["ikhokha"](settings(base), http, SystemClock(), Contract())
-                yield Rig(base, gateway, merchant, client, control.Control(control_base, TOKEN), control_base, http)
+                yield Rig(base, gateway, merchant, client, remote.Control(control_base, TOKEN), control_base, http)
         finally:
             store.close()
 

@@ -17,6 +17,7 @@ from gateways import ikhokha_wire as wire
 from pipeline.clock import SystemClock
 from pipeline.errors import GatewayRefused
 from sandbox.gateway import orders
+from sandbox.gateway.app import NOT_CREATED
 from sandbox.gateway.assumptions import Assumptions
 from sandbox.gateway.store import PENDING, Payment, Store
 from tests.sandbox.gateway_rig import SECRET, rig
@@ -234,3 +235,38 @@ def test_a_status_and_its_webhook_are_stored_together_or_not_at_all(tmp_path: Pa
         assert store.payment("a") is not None
     finally:
         store.close()
+
+
+async def test_a_refusal_looks_like_success_to_who_reads_the_status_alone(tmp_path: Path) -> None:
+    """With the fault `refuse` a creation is answered 200 with a failure's code, and no payment comes to be."""
+    async with rig(tmp_path) as at:
+        before = await at.client.create(at.request("order-1"))
+        assert (await at.control.set_faults(refuse=True))["refuse"] is True
+        answer = await at.signed("POST", wire.PAYMENT_PATH, json.dumps(GOOD, separators=(",", ":")).encode())
+        assert answer.status_code == 200
+        assert answer.json() == NOT_CREATED
+        assert answer.json()["responseCode"] != wire.OK
+        with pytest.raises(GatewayRefused):
+            await at.client.create(at.request("order-2"))
+        assert (await at.client.status(before.id)).status == "PENDING", "only creating is refused"
+        await at.control.clear_faults()
+        await at.client.create(at.request("order-3"))
+        assert [row["reference"] for row in await at.control.payments()] == ["order-3", "order-1"]
+
+
+async def test_a_refusal_comes_after_what_is_wrong_with_the_request(tmp_path: Path) -> None:
+    """A creation that is malformed is told so, whatever fault is on."""
+    async with rig(tmp_path) as at:
+        await at.control.set_faults(refuse=True)
+        answer = await at.signed("POST", wire.PAYMENT_PATH, b'{"amount":1}')
+        assert answer.status_code == 400
+
+
+async def test_the_control_tells_the_addresses_a_payment_was_made_with(tmp_path: Path) -> None:
+    """A drill sees where the gateway would send its webhook and the customer, as the merchant asked for it."""
+    async with rig(tmp_path) as at:
+        asked = at.request("order-1")
+        await at.client.create(asked)
+        (row,) = await at.control.payments()
+        told = (row["callbackUrl"], row["successUrl"], row["failureUrl"], row["cancelUrl"])
+        assert told == (asked.callback_url, asked.success_url, asked.failure_url, asked.cancel_url)

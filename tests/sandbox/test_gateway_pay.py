@@ -12,12 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateways import SCHEMES
 from gateways import ikhokha_wire as wire
 from sandbox.gateway.assumptions import Assumptions
 from sandbox.gateway.pages import CardForm, judge, rand
 from sandbox.gateway.webhooks import is_loopback
 from sandbox.logs import hide_cards
-from tests.sandbox.gateway_rig import APP_ID, CALLBACK, CARD, DECLINED, SECRET, Rig, rig
+from tests.sandbox.gateway_rig import APP_ID, CALLBACK, CARD, DECLINED, SECRET, Rig, rig, settings
 
 QUICK = Assumptions(webhook_retries_after_s=(0.02, 0.02), webhook_timeout_s=2)
 
@@ -206,6 +207,34 @@ async def test_a_webhook_is_sent_again_until_it_is_accepted(tmp_path: Path) -> N
             (1, 500, "delivered"),
         ]
         assert {t["reference"] for t in tries} == {"order-1"}
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMES))
+async def test_webhooks_are_signed_by_the_scheme_that_is_set(tmp_path: Path, name: str) -> None:
+    """Each try is verified by the scheme's own rules, and with a time stamp a later try has the same ID."""
+    async with rig(tmp_path, assumptions=QUICK) as at:
+        scheme = SCHEMES[name](settings(at.base, VITE_IKHOKHA_WEBHOOK_SECRET=SECRET), 300.0)
+        at.gateway.sender.scheme = scheme
+        at.merchant.answers = [500]
+        await at.submit(await at.client.create(at.request()))
+        tries = await at.merchant.has(2)
+        for webhook in tries:
+            now = datetime.now(UTC)
+            assert scheme.verify(webhook.path, webhook.body, webhook.headers, at=now).accepted
+            assert (
+                not scheme.with_secret("another").verify(webhook.path, webhook.body, webhook.headers, at=now).accepted
+            )
+        assert tries[0].headers.get("webhook-id") == tries[1].headers.get("webhook-id")
+
+
+async def test_a_webhook_that_cannot_be_signed_is_on_record(tmp_path: Path) -> None:
+    """A scheme without a secret sends nothing, and the try says so."""
+    async with rig(tmp_path, assumptions=QUICK) as at:
+        at.gateway.sender.scheme = SCHEMES["standard-webhooks"](settings(at.base), 300.0)
+        await at.submit(await at.client.create(at.request()))
+        tries = await _settled(at)
+        assert {(t["status"], t["error"]) for t in tries} == {(None, "ValueError")}
+        assert at.merchant.received == []
 
 
 async def test_a_webhook_nobody_accepts_is_given_up(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from pipeline.secrets import Secret
 from pipeline.settings import Settings, SettingValue
 from pipeline.spec import Contract
 from sandbox import host
-from sandbox.gateway.control import Control
+from sandbox.gateway.remote import Control
 
 ROOT = Path(__file__).resolve().parents[2]
 

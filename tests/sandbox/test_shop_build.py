@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from sandbox.shop.server.faults import FAULTS
+from sandbox.shop.server.faulty import BREAKS, broken
+from sandbox.shop.server.seams import Seams
 from tests.sandbox.shops import ROOT, build
-
-SERVER = ROOT / "sandbox" / "shop" / "server"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -97,27 +97,40 @@ def test_a_release_carries_its_faults_and_normally_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_every_fault_of_the_table_breaks_something(name: str) -> None:
-    """No fault exists in name only, and each has one sentence."""
-    assert re.fullmatch(r"[A-Z][^.]+\.", FAULTS[name])
-    sources = [file.read_text() for file in SERVER.glob("*.py") if file.name != "faults.py"]
-    sources.append((ROOT / "sandbox" / "shop" / "build.py").read_text())
-    assert any(f'faults.on("{name}")' in text or f'"{name}" in faults' in text for text in sources)
+def test_every_fault_of_the_table_has_one_sentence(name: str) -> None:
+    """Whoever drills reads what is broken."""
+    assert re.fullmatch(r"[A-Z][^.]+\.", FAULTS[name].promise)
 
 
-def test_every_branch_on_a_fault_is_in_the_table() -> None:
-    """The table names every way in which a release can be faulty on purpose."""
-    sources = [file.read_text() for file in SERVER.glob("*.py") if file.name != "faults.py"]
-    used = {name for text in sources for name in re.findall(r'faults\.on\("([^"]+)"\)', text)}
-    assert used <= set(FAULTS)
+def test_every_fault_of_the_table_breaks_something() -> None:
+    """No fault exists in name only, and none breaks the shop without being in the table."""
+    in_pages = {"secret-in-bundle"}
+    assert set(BREAKS) | in_pages == set(FAULTS)
+    assert all(f'"{name}" in faults' in (ROOT / "sandbox" / "shop" / "build.py").read_text() for name in in_pages)
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_every_fault_changes_a_careful_answer(name: str) -> None:
+    """A release with a fault is not the careful one."""
+    assert broken([name]) != Seams()
+
+
+def test_faults_come_together() -> None:
+    """A release may be faulty in more than one way, and in all ways at once."""
+    assert broken(BREAKS) != Seams()
+
+
+def test_a_careful_release_has_no_fault() -> None:
+    """Without a fault the careful answers stand."""
+    assert broken([]) == Seams()
 
 
 def test_a_release_imports_nothing_of_the_repository(tmp_path: Path) -> None:
-    """A release runs from its own folder, wherever that is."""
+    """A release runs from its own folder, wherever that is, and a careful one loads no fault."""
     build(tmp_path / "dist")
     probe = (
         "import sys, shop.__main__; print([n for n in sys.modules if n.partition('.')[0] in"
-        " ('gateways', 'pipeline', 'sandbox', 'checks', 'rollback', 'targets')])"
+        " ('gateways', 'pipeline', 'sandbox', 'checks', 'rollback', 'targets') or 'faulty' in n])"
     )
     done = subprocess.run(
         [sys.executable, "-c", probe],

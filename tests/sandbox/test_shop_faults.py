@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.sandbox.shops import Area, SandboxGateway, eventually, new_reference, sandbox_gateway
@@ -128,3 +129,13 @@ def test_crash_on_start(area: Area) -> None:
     with area.running(area.build("bad", fault="crash-on-start"), ready=False) as shop:
         assert shop.process.wait(20) == 1
         assert "this release ends while it starts" in shop.log.read_text()
+
+
+def test_serves_plain_http(area: Area) -> None:
+    """The fault answers without TLS at the port that speaks TLS, and still ends when it is told to."""
+    with area.running(area.build("bad", fault="serves-plain-http")) as shop:
+        for url in (shop.url, shop.url.replace("https:", "http:")):
+            assert httpx.get(f"{url}/health/live", verify=area.gateway.tls, trust_env=False).status_code == 200
+        shop.client.close()
+        shop.stop()
+        assert shop.process.wait(30) == 0

@@ -10,16 +10,15 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
-
 from . import logs
-from .app import Shop, build
+from .app import Shop, build, runner
+from .clock import SystemClock
 from .config import ARTIFACT, Config, ConfigInvalid, read_config, read_courses
-from .drain import HARD_LIMIT_S, KEEPALIVE_S, Connections, drained, inherited_or_bound, listen, notify
-from .faults import Faults
+from .drain import HARD_LIMIT_S, Connections, drained, inherited_or_bound, notify
 from .faults import read as read_faults
 from .gateway import new_client
 from .pages import Pages
+from .seams import Seams
 from .store import Store
 
 _AGAIN_AFTER_S = 5
@@ -30,8 +29,7 @@ def main() -> int:
     logs.start(os.environ.get("RELEASE_ID", ""))
     try:
         config = read_config(os.environ)
-        faults = read_faults(ARTIFACT / "faults.json")
-        asyncio.run(_serve(config, faults))
+        asyncio.run(_serve(config, _seams()))
     except ConfigInvalid as error:
         for mistake in error.mistakes:
             logs.error("configuration.invalid", mistake=mistake)
@@ -42,9 +40,18 @@ def main() -> int:
     return 0
 
 
-async def _serve(config: Config, faults: Faults) -> None:
-    if faults.on("crash-on-start"):
-        raise RuntimeError("this release ends while it starts")
+def _seams() -> Seams:
+    """The careful answers, unless this release is faulty on purpose; only then its faults are even loaded."""
+    names = read_faults(ARTIFACT / "faults.json")
+    if not names:
+        return Seams()
+    from .faulty import broken
+
+    return broken(names)
+
+
+async def _serve(config: Config, seams: Seams) -> None:
+    seams.start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -56,31 +63,21 @@ async def _serve(config: Config, faults: Faults) -> None:
     store = Store(config.data_dir / "orders.sqlite", time.time)
     try:
         async with new_client(config) as http:
-            shop = build(config, faults, courses, pages, store, http, connections)
-            await _until_stopped(shop, faults, connections, tls, stop)
+            shop = build(config, seams, courses, pages, store, http, connections, SystemClock())
+            await _until_stopped(shop, connections, tls, stop)
     finally:
         store.close()
 
 
-async def _until_stopped(
-    shop: Shop, faults: Faults, connections: Connections, tls: ssl.SSLContext | None, stop: asyncio.Event
-) -> None:
-    runner = web.AppRunner(
-        shop.app,
-        access_log=None,
-        handle_signals=False,
-        auto_decompress=False,
-        keepalive_timeout=KEEPALIVE_S,
-        lingering_time=2.0,
-        shutdown_timeout=1.0,
-    )
-    await runner.setup()
+async def _until_stopped(shop: Shop, connections: Connections, tls: ssl.SSLContext | None, stop: asyncio.Event) -> None:
+    serving = runner(shop)
+    await serving.setup()
     background: list[asyncio.Task[None]] = []
     try:
-        server = await listen(runner, connections, inherited_or_bound(os.environ), tls)
+        server = await shop.seams.listen(serving, connections, inherited_or_bound(os.environ), tls)
         background = [asyncio.create_task(_forever(name, work)) for name, work in shop.background.items()]
         background.append(asyncio.create_task(_tidy(connections)))
-        if not faults.on("never-ready"):
+        if shop.seams.says_ready:
             notify(os.environ, "READY=1")
         logs.info("started")
         await stop.wait()
@@ -89,14 +86,14 @@ async def _until_stopped(
         notify(os.environ, "STOPPING=1")
         logs.info("stopping")
         deadline = time.monotonic() + HARD_LIMIT_S
-        if not await drained(runner, connections, time.monotonic, deadline):
+        if not await drained(serving, connections, time.monotonic, deadline):
             logs.warn("drain.cut_short")
         await shop.payments.finish(within_s=deadline - time.monotonic())
     finally:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await runner.cleanup()
+        await serving.cleanup()
     logs.info("ended")
 
 

@@ -1,15 +1,15 @@
-"""Reading bodies from strangers and answering them."""
+"""Answering strangers."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 
 from aiohttp import web
 
-LARGEST_BODY = 16_384
-BODY_WITHIN_S = 5.0
+from .gateway import GatewayError, NotSent, Refused
+
+TRY_AGAIN_S = 5
 
 
 def answer(status: int, body: Mapping[str, object], **headers: str) -> web.Response:
@@ -32,32 +32,17 @@ def limited(seconds: int) -> web.Response:
     return problem(429, "too many requests", Retry_After=str(seconds))
 
 
+def trouble(error: GatewayError) -> web.Response:
+    """What a customer is told when no payment was made, or none is known of: nothing about the gateway itself."""
+    match error:
+        case NotSent():
+            return busy("the payment gateway is away; take a new reference", TRY_AGAIN_S)
+        case Refused():
+            return problem(502, "the payment gateway refused the payment; take a new reference")
+        case _:
+            return busy("the payment gateway did not answer; the payment is being looked into", TRY_AGAIN_S)
+
+
 def source(request: web.Request) -> str:
     """Who asks, as the connection shows it. `X-Forwarded-For` is anyone's claim and is not looked at."""
     return request.remote or "unknown"
-
-
-async def read_json_body(request: web.Request) -> bytes | web.Response:
-    """The raw body of a JSON request, or the refusal to answer with: 400, 408, 413 or 415."""
-    if request.content_type != "application/json" or "Content-Encoding" in request.headers:
-        return _closing(problem(415, "application/json without content encoding is expected"))
-    if request.content_length is not None and request.content_length > LARGEST_BODY:
-        return _closing(problem(413, f"at most {LARGEST_BODY} bytes are accepted"))
-    try:
-        async with asyncio.timeout(BODY_WITHIN_S):
-            body = bytearray()
-            while chunk := await request.content.readany():
-                body += chunk
-                if len(body) > LARGEST_BODY:
-                    return _closing(problem(413, f"at most {LARGEST_BODY} bytes are accepted"))
-    except TimeoutError:
-        return _closing(problem(408, f"the body did not arrive within {BODY_WITHIN_S:g} s"))
-    except (web.RequestPayloadError, ConnectionError):
-        return _closing(problem(400, "the body is not what its headers say"))
-    return bytes(body)
-
-
-def _closing(response: web.Response) -> web.Response:
-    """What is left of the body must not be read as the next request."""
-    response.force_close()
-    return response

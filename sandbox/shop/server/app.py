@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import httpx
-from aiohttp import web, web_response
+from aiohttp import web, web_response, web_urldispatcher
 from aiohttp.typedefs import Handler, Middleware
 
 from . import logs
 from .answers import busy, problem, source
 from .audit import Audit
+from .clock import Clock
 from .config import WEBHOOK_PATH, Config, Course
-from .drain import Connections
-from .faults import Faults
+from .drain import KEEPALIVE_S, Connections
+from .events import Desk
 from .gateway import GatewayClient
 from .health import Health
-from .limits import NO_BURST, SLOWLY, RateLimit
+from .limits import RateLimit
 from .metrics import Metrics
 from .pages import CSP, Pages, maintenance, notice
 from .payments import Payments
+from .seams import Seams
+from .security import Security
 from .settling import Settler
 from .store import Store
 from .switches import MAINTENANCE, PROOF_HEADER, Switches
@@ -40,6 +42,17 @@ _HEADERS = {
 }
 _HSTS = "max-age=31536000; includeSubDomains"
 vars(web_response)["SERVER_SOFTWARE"] = "shop"  # what aiohttp cannot parse it answers itself, with its version
+
+
+async def _expect(request: web.Request) -> None:
+    """`Expect: 100-continue` is answered; what else is expected is refused, and not repeated."""
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0
+
+
+vars(web_urldispatcher)["_default_expect_handler"] = _expect  # aiohttp's own answers 500 to bytes that are no text
 _OPEN = ("/api/", "/health/", "/metrics", "/assets/")
 """What maintenance leaves open; new payments are refused where they are made."""
 
@@ -49,39 +62,42 @@ class Shop:
     """A shop ready to be served. `background` are the loops that run beside the requests."""
 
     app: web.Application
+    seams: Seams
     payments: Payments
+    webhooks: Webhooks
+    settler: Settler
     background: Mapping[str, Callable[[], Awaitable[None]]]
 
 
 def build(
     config: Config,
-    faults: Faults,
+    seams: Seams,
     courses: Mapping[str, Course],
     pages: Pages,
     store: Store,
     http: httpx.AsyncClient,
     connections: Connections,
+    clock: Clock,
 ) -> Shop:
     """Wires the shop; nothing runs yet."""
-    clock = time.monotonic
 
     def limit() -> RateLimit:
-        if faults.on("rate-limit-shuts-out-gateway"):
-            return RateLimit(clock, per_second=SLOWLY)
-        return RateLimit(clock, burst=NO_BURST) if faults.on("no-rate-limit") else RateLimit(clock)
+        return RateLimit(clock.monotonic, seams.limits.burst, seams.limits.per_second)
 
     metrics = Metrics()
     switches = Switches(config.shared_dir)
     gateway = GatewayClient(config, http)
-    settler = Settler(config, faults, store, gateway, metrics)
-    payments = Payments(config, faults, courses, store, gateway, metrics, switches, limit(), clock)
-    webhooks = Webhooks(config, faults, store, settler, metrics, limit(), clock)
-    health = Health(config, faults, store, gateway, webhooks, connections, clock)
+    settler = Settler(config, store, gateway, metrics, seams.same_cents)
+    payments = Payments(config, seams, courses, store, gateway, metrics, switches, limit(), clock)
+    webhooks = Webhooks(config, seams, Desk(store, settler, clock.monotonic), metrics, limit(), clock)
+    health = Health(config, store, gateway, connections, seams.says_ready, clock)
 
     async def scrape(_request: web.Request) -> web.Response:
         return web.Response(body=metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
-    app = web.Application(middlewares=[_guard(connections), _doors(switches)])
+    inner = [made(clock.monotonic) for made in seams.middlewares]
+    security = Security(metrics, clock.now, (config.app_id, config.api_secret, config.webhook_secret))
+    app = web.Application(middlewares=[_guard(connections, clock), security.middleware(), _doors(switches), *inner])
     app.on_response_prepare.append(_finish(config, connections))
     app.add_routes(
         [
@@ -93,19 +109,33 @@ def build(
             web.get("/health/ready", health.ready),
             web.get("/metrics", scrape),
             *(web.get(address, pages.get) for address in pages.addresses),
+            *seams.routes({"webhook": webhooks.receive, "create": payments.create}),
         ]
     )
-    audit = Audit(store, gateway, time.time)
-    return Shop(app, payments, {"settler": settler.run, "audit": audit.run})
+    audit = Audit(store, gateway, security, lambda: clock.now().timestamp())
+    return Shop(app, seams, payments, webhooks, settler, {"settler": settler.run, "audit": audit.run})
 
 
-def _guard(connections: Connections) -> Middleware:
+def runner(shop: Shop, shutdown_timeout_s: float = 1.0) -> web.AppRunner:
+    """Serves the shop once it is set up and something listens."""
+    return web.AppRunner(
+        shop.app,
+        access_log=None,
+        handle_signals=False,
+        auto_decompress=False,
+        keepalive_timeout=KEEPALIVE_S,
+        lingering_time=2.0,
+        shutdown_timeout=shutdown_timeout_s,
+    )
+
+
+def _guard(connections: Connections, clock: Clock) -> Middleware:
     """Outermost: whatever goes wrong inside becomes an answer that tells a stranger nothing, and one log line."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         connections.spoke(request)
-        began = time.monotonic()
+        began = clock.monotonic()
         try:
             response = await handler(request)
         except web.HTTPException as error:
@@ -116,7 +146,7 @@ def _guard(connections: Connections) -> Middleware:
         except Exception:  # nothing a request does may take the process with it
             logs.error("request.crashed", exc_info=True, path=request.path[:200])
             response = problem(500, "something went wrong")
-        took_ms = round((time.monotonic() - began) * 1000, 1)
+        took_ms = round((clock.monotonic() - began) * 1000, 1)
         logs.info(
             "request",
             method=request.method[:20],

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from . import logs
 from .gateway import GatewayClient, GatewayError, NotFound
+from .security import Security
 from .store import Activation, Store
 
 WINDOW_S = 2 * 86_400.0
@@ -25,9 +26,10 @@ _AGAIN_AFTER_S = (1, 2, 5, 10, 30, 60)
 
 
 class Audit:
-    def __init__(self, store: Store, gateway: GatewayClient, now: Callable[[], float]) -> None:
+    def __init__(self, store: Store, gateway: GatewayClient, security: Security, now: Callable[[], float]) -> None:
         self._store = store
         self._gateway = gateway
+        self._security = security
         self._now = now
 
     async def run(self) -> None:
@@ -64,6 +66,9 @@ class Audit:
         for activation in unpaid:
             await self._store.run(self._store.revoke, activation, "the gateway does not call it paid")
             logs.warn("enrolment.revoked", reference=activation.reference, paylink_id=activation.paylink_id)
+            self._security.event(
+                "enrolment.revoked", "audit", "the gateway does not call it paid", activation.reference
+            )
         doubled = [activation for activation in activations if activation.nonce and activation not in unpaid]
         for activation in doubled:
             await self._store.run(self._store.collapse, activation)

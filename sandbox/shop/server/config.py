@@ -6,15 +6,18 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from . import standard_webhooks as standard
 
 ARTIFACT = Path(__file__).resolve().parent.parent
 """The release's folder: `shop/`, `public/`, `courses.json`, `faults.json`."""
 
 WEBHOOK_PATH = "/api/webhooks/ikhokha"
 SMOKE_PREFIX = "smoke-"
+IKHOKHA, STANDARD_WEBHOOKS = "ikhokha", "standard-webhooks"
 REFERENCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -58,6 +61,17 @@ class Config:
     tls_key: str | None
     webhook_sources: tuple[IPv4Network | IPv6Network, ...] = ()
     """Webhooks are taken from these alone; from anywhere when there are none."""
+    webhook_scheme: str = IKHOKHA
+    webhook_tolerance_s: float = 300.0
+    """How far the time stamp of a webhook may be from now, where the scheme has one."""
+
+    def takes_webhooks_from(self, address: str) -> bool:
+        if not self.webhook_sources:
+            return True
+        try:
+            return any(ip_address(address) in network for network in self.webhook_sources)
+        except ValueError:
+            return False
 
 
 def read_config(env: Mapping[str, str]) -> Config:
@@ -81,7 +95,14 @@ def read_config(env: Mapping[str, str]) -> Config:
         tls_cert=reader.file("TLS_CERT"),
         tls_key=reader.file("TLS_KEY"),
         webhook_sources=reader.networks("WEBHOOK_SOURCES"),
+        webhook_scheme=reader.one_of("WEBHOOK_SCHEME", (IKHOKHA, STANDARD_WEBHOOKS), IKHOKHA),
+        webhook_tolerance_s=reader.whole("WEBHOOK_TOLERANCE", 1, 86_400, "300"),
     )
+    if config.webhook_scheme == STANDARD_WEBHOOKS and config.webhook_secret:
+        try:
+            standard.keys(config.webhook_secret)
+        except ValueError as error:
+            reader.mistakes.append(f"VITE_IKHOKHA_WEBHOOK_SECRET: {error}")
     if (config.tls_cert is None) != (config.tls_key is None):
         reader.mistakes.append("TLS_CERT and TLS_KEY: one is set without the other; set both or neither")
     if config.node_env == "production" and config.test_mode:
@@ -109,8 +130,8 @@ class _Reader:
         self._env = env
         self.mistakes: list[str] = []
 
-    def text(self, name: str) -> str:
-        value = self._env.get(name, "").strip()  # pasted keys carry white space
+    def text(self, name: str, default: str = "") -> str:
+        value = self._env.get(name, "").strip() or default  # pasted keys carry white space
         if not value:
             self.mistakes.append(f"{name}: not set; set it in the environment of the service's process")
         return value
@@ -122,8 +143,8 @@ class _Reader:
             self.mistakes.append(f"{name}: has characters that no credential has; printable ASCII is allowed")
         return value
 
-    def one_of(self, name: str, allowed: tuple[str, ...]) -> str:
-        value = self.text(name)
+    def one_of(self, name: str, allowed: tuple[str, ...], default: str = "") -> str:
+        value = self.text(name, default)
         if value and value not in allowed:
             self.mistakes.append(f"{name}: found {value[:40]!r}; allowed is {', '.join(allowed)}")
         return value
@@ -135,8 +156,8 @@ class _Reader:
             self.mistakes.append(f"{name}: found {value[:80]!r}; an https address is allowed")
         return value
 
-    def whole(self, name: str, least: int, most: int) -> int:
-        value = self.text(name)
+    def whole(self, name: str, least: int, most: int, default: str = "") -> int:
+        value = self.text(name, default)
         if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
             if value:
                 self.mistakes.append(f"{name}: found {value[:40]!r}; a whole number from {least} to {most} is allowed")

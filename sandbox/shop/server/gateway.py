@@ -77,6 +77,25 @@ class Status:
         return self.word in FAILED_WORDS
 
 
+@dataclass(frozen=True)
+class Addresses:
+    """What the gateway is told of the shop with a payment."""
+
+    home: str
+    callback: str
+    success: str
+    failure: str
+    cancel: str
+
+
+def own_addresses(home: str, reference: str) -> Addresses:
+    return Addresses(
+        home,
+        f"{home}{WEBHOOK_PATH}",
+        *(f"{home}/{page}?reference={reference}" for page in ("success", "failure", "cancel")),
+    )
+
+
 class GatewayClient:
     """Each call is sent once: whoever calls decides whether to ask again."""
 
@@ -84,24 +103,23 @@ class GatewayClient:
         self._config = config
         self._http = http
 
-    async def create(self, reference: str, cents: int, description: str) -> Link:
+    async def create(self, reference: str, cents: int, description: str, addresses: Addresses) -> Link:
         """Makes a pay link. After NoAnswer one may exist all the same."""
-        home = self._config.public_url
         body = wire.serialise(
             {
                 "entityID": self._config.app_id,
                 "amount": cents,
                 "currency": "ZAR",
-                "requesterUrl": home,
+                "requesterUrl": addresses.home,
                 "mode": "test" if self._config.test_mode else "live",
                 "description": description,
                 "paymentReference": reference,
                 "externalTransactionID": reference,
                 "urls": {
-                    "callbackUrl": f"{home}{WEBHOOK_PATH}",
-                    "successPageUrl": f"{home}/success?reference={reference}",
-                    "failurePageUrl": f"{home}/failure?reference={reference}",
-                    "cancelUrl": f"{home}/cancel?reference={reference}",
+                    "callbackUrl": addresses.callback,
+                    "successPageUrl": addresses.success,
+                    "failurePageUrl": addresses.failure,
+                    "cancelUrl": addresses.cancel,
                 },
             }
         )
@@ -155,11 +173,15 @@ class GatewayClient:
             headers["Content-Type"] = "application/json"
         url = base + path + (f"?{urlencode(query)}" if query else "")
         what = f"{method} {path}"
+        # A handshake must end by httpx's own limit: what asyncio cancels in the middle of one stays open.
+        limits = httpx.Timeout(timeout_s, connect=min(_CONNECT_WITHIN_S, timeout_s / 2))
         try:
             # httpx limits each read, not the whole: a gateway that drips bytes would hold us for ever.
             async with (
                 asyncio.timeout(timeout_s),
-                self._http.stream(method, url, content=body.encode() or None, headers=headers) as response,
+                self._http.stream(
+                    method, url, content=body.encode() or None, headers=headers, timeout=limits
+                ) as response,
             ):
                 content = await _bounded(response)
         except TimeoutError:

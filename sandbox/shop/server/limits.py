@@ -6,11 +6,8 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 
-NO_BURST = 1_000_000_000
 BURST = 60
 PER_SECOND = 10.0
-SLOWLY = 0.5
-"""So that the fault shows however late the next request comes."""
 _SOURCES = 10_000
 
 

@@ -8,6 +8,8 @@ import sys
 import traceback
 from datetime import UTC, datetime
 
+from .security_events import without_cards
+
 _LOGGER = logging.getLogger("shop")
 
 
@@ -26,7 +28,7 @@ class JsonLines(logging.Formatter):
         }
         fields = getattr(record, "fields", None)
         if isinstance(fields, dict):
-            line |= fields
+            line |= {name: _shown(name, value) for name, value in fields.items()}
         else:  # a library's own message
             line |= {"event": "library", "logger": record.name, "message": str(record.msg)[:200]}
         if record.exc_info and record.exc_info[0] is not None:
@@ -35,6 +37,11 @@ class JsonLines(logging.Formatter):
             if frames:
                 line["where"] = f"{frames[-1].filename}:{frames[-1].lineno}"
         return json.dumps(line, default=str)
+
+
+def _shown(name: str, value: object) -> object:
+    """A path or a reference is a stranger's text; a paylink's number is the gateway's, and may look like a card's."""
+    return without_cards(value) if isinstance(value, str) and name != "paylink_id" else value
 
 
 def start(release: str) -> None:

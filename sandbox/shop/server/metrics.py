@@ -8,6 +8,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from .config import SMOKE_PREFIX
+from .security_events import KINDS
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -39,6 +40,7 @@ class Metrics:
             "payments", "Payment intents by their one outcome.", ["outcome"], registry=self._registry
         )
         self._webhooks = Counter("webhooks", "Webhooks by what came of them.", ["result"], registry=self._registry)
+        self._security = Counter("security_events", "Security events by kind.", ["kind"], registry=self._registry)
         self._activated = Counter("enrolments_activated", "Enrolments activated.", registry=self._registry)
         self._initialisation = Histogram(
             "payment_initialisation_seconds",
@@ -56,6 +58,8 @@ class Metrics:
             self._payments.labels(outcome)
         for result in WEBHOOK_RESULTS:
             self._webhooks.labels(result)
+        for kind in KINDS:
+            self._security.labels(kind)
 
     def payment(self, reference: str, outcome: str) -> None:
         if not is_smoke(reference):
@@ -74,6 +78,11 @@ class Metrics:
         if not is_smoke(reference):
             self._webhooks.labels(result).inc()
             self._processing.observe(took_s)
+
+    def security(self, reference: str, kind: str) -> None:
+        """`reference` is '' where the sender proves none: such an event always counts."""
+        if not is_smoke(reference):
+            self._security.labels(kind).inc()
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

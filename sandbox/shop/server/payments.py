@@ -3,79 +3,64 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
 from aiohttp import web
 
-from . import logs
-from .answers import answer, busy, limited, problem, read_json_body, source
+from . import logs, security
+from .answers import TRY_AGAIN_S, answer, busy, limited, problem
+from .clock import Clock
 from .config import REFERENCE, Config, Course
-from .faults import Faults
-from .gateway import GatewayClient, NoAnswer, NotSent, Refused
+from .gateway import GatewayClient, GatewayError, NotSent, Refused
 from .limits import RateLimit
-from .metrics import Metrics, is_smoke
+from .metrics import Metrics
+from .seams import Seams
 from .settling import ASK_AGAIN_AFTER_S
 from .store import FAILED, PAID, UNKNOWN, Order, Store
 from .switches import MAINTENANCE, PAYMENTS_OFF, PROOF_HEADER, Switches
+from .wanted import Wanted
 
-ANSWER_WITHIN_S = 4.0
-"""Whatever the gateway does, a customer is answered by then; the creation goes on behind the answer."""
-_TRY_AGAIN_S = 5
 _CLOSED_S = 120
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A valid request for a payment."""
-
-    reference: str
-    amount: int
-    course: Course
 
 
 class Payments:
     def __init__(
         self,
         config: Config,
-        faults: Faults,
+        seams: Seams,
         courses: Mapping[str, Course],
         store: Store,
         gateway: GatewayClient,
         metrics: Metrics,
         switches: Switches,
         limit: RateLimit,
-        monotonic: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._config = config
-        self._faults = faults
+        self._seams = seams
         self._courses = courses
         self._store = store
         self._gateway = gateway
         self._metrics = metrics
         self._switches = switches
         self._limit = limit
-        self._monotonic = monotonic
+        self._clock = clock
         self._creating: dict[str, asyncio.Task[web.Response]] = {}
 
     async def create(self, request: web.Request) -> web.Response:
-        began = self._monotonic()
-        if wait_s := self._limit.take(source(request)):
+        began = self._clock.monotonic()
+        if wait_s := self._limit.take(self._seams.source(request)):
             return limited(wait_s)
         proof = request.headers.get(PROOF_HEADER)
         if any(self._switches.closed(name, proof) for name in (MAINTENANCE, PAYMENTS_OFF)):
             return busy("payments are switched off for the moment", _CLOSED_S)
-        body = await read_json_body(request)
+        body = await self._seams.read(request, self._seams.limits.bounds)
         if isinstance(body, web.Response):
             return body
-        wanted = self._judge(body)
+        security.note(request, reference=security.claimed(body, "reference"))
+        wanted = self._seams.judge(body, self._courses)
         if isinstance(wanted, web.Response):
             return wanted
-        if self._faults.on("slow-initialisation"):
-            await asyncio.sleep(6)
         return await self._initialised(wanted, began)
 
     async def read(self, request: web.Request) -> web.Response:
@@ -104,39 +89,17 @@ class Payments:
         return answer(200, {"reference": order.reference, "active": count > 0, "activations": count})
 
     async def finish(self, *, within_s: float) -> None:
-        """Waits for the creations that are under way; what is left then is settled by the next release."""
-        if self._creating:
-            await asyncio.wait(set(self._creating.values()), timeout=max(0.0, within_s))
-
-    def _judge(self, body: bytes) -> Wanted | web.Response:
-        try:
-            request = json.loads(body.decode("utf-8"), object_pairs_hook=_without_duplicates)
-        except (ValueError, RecursionError):
-            return problem(400, "a JSON object without duplicate members is expected")
-        if not isinstance(request, dict):
-            return problem(400, "a JSON object is expected")
-        reference, amount, course_id = request.get("reference"), request.get("amount"), request.get("course")
-        if not isinstance(reference, str) or not REFERENCE.fullmatch(reference):
-            return problem(422, "reference: 1 to 64 characters of A-Z a-z 0-9 . _ - are allowed")
-        course = self._courses.get(course_id) if isinstance(course_id, str) else None
-        if course is None:
-            return problem(422, "course: there is no such course")
-        if request.get("currency") != "ZAR":
-            return problem(422, "currency: only ZAR is allowed")
-        if type(amount) is not int or not self._right(amount, course):
-            return problem(422, f"amount: the price of {course.id} is {course.cents} cents")
-        return Wanted(reference, amount, course)
-
-    def _right(self, amount: int, course: Course) -> bool:
-        if self._faults.on("ignores-amount"):
-            return 1 <= amount <= 100_000_000
-        return amount == course.cents
+        """Waits for the creations that are under way; what is left then is given up, for the next release to settle."""
+        if not self._creating:
+            return
+        _, late = await asyncio.wait(set(self._creating.values()), timeout=max(0.0, within_s))
+        for creation in late:
+            creation.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
 
     async def _initialised(self, wanted: Wanted, began: float) -> web.Response:
         until_settled_s = self._config.timeout_s + 5  # no sooner than our own request has ended
-        order, fresh = await self._store.run(
-            self._store.claim, wanted.reference, wanted.course.id, wanted.amount, until_settled_s
-        )
+        order, fresh = await self._seams.claim(self._store, wanted, until_settled_s)
         if not fresh and (order.course, order.amount) != (wanted.course.id, wanted.amount):
             return problem(409, "this reference was used for another payment")
         if fresh:
@@ -146,30 +109,22 @@ class Payments:
         creation = self._creating.get(wanted.reference)
         if creation is None:
             return _known(order)
-        done, _ = await asyncio.wait({creation}, timeout=ANSWER_WITHIN_S)
+        done, _ = await asyncio.wait({creation}, timeout=self._seams.limits.answer_within_s)
         if not done:
-            return busy("the gateway has not answered yet; the same request asks again", _TRY_AGAIN_S)
+            return busy("the gateway has not answered yet; the same request asks again", TRY_AGAIN_S)
         return _copy(creation.result())
 
     async def _initialise(self, wanted: Wanted, began: float) -> web.Response:
         """Asks the gateway for a paylink, once. Never raises for what the gateway does."""
         reference = wanted.reference
         try:
-            if self._faults.on("error-rate-30") and _is_unlucky(reference):
-                await self._not_created(reference, FAILED, None, "the release is faulty")
-                return problem(500, "something went wrong")
-            link = await self._gateway.create(reference, wanted.amount, f"Course {wanted.course.title}")
-        except NotSent as error:
-            await self._not_created(reference, FAILED, None, str(error))
-            return busy("the payment gateway is away; take a new reference", _TRY_AGAIN_S)
-        except Refused as error:
-            await self._not_created(reference, FAILED, None, str(error))
-            return problem(502, "the payment gateway refused the payment; take a new reference")
-        except NoAnswer as error:
-            await self._not_created(reference, UNKNOWN, 2.0, str(error))
-            return busy("the payment gateway did not answer; the payment is being looked into", _TRY_AGAIN_S)
+            link = await self._seams.link(self._gateway, wanted, self._seams.addresses(self._config, wanted))
+        except GatewayError as error:
+            known = isinstance(error, NotSent | Refused)
+            await self._not_created(reference, FAILED if known else UNKNOWN, None if known else 2.0, str(error))
+            return self._seams.trouble(error)
         finally:
-            self._metrics.initialised(reference, self._monotonic() - began)
+            self._metrics.initialised(reference, self._clock.monotonic() - began)
         await self._store.run(self._store.linked, reference, link.id, link.url, ASK_AGAIN_AFTER_S[0])
         logs.info("payment.initialised", reference=reference, paylink_id=link.id, cents=wanted.amount)
         return answer(201, {"paylinkUrl": link.url, "paylinkID": link.id})
@@ -193,22 +148,10 @@ def _known(order: Order) -> web.Response:
         return answer(200, {"paylinkUrl": order.paylink_url, "paylinkID": order.paylink_id})
     if order.status == FAILED or order.paylink_id:
         return problem(409, "this reference was used; take a new one")
-    return busy("the payment is being looked into", _TRY_AGAIN_S)
+    return busy("the payment is being looked into", TRY_AGAIN_S)
 
 
 def _copy(response: web.Response) -> web.Response:
     """Several requests may wait for one creation, and a response can be sent once."""
     headers = {name: value for name, value in response.headers.items() if name == "Retry-After"}
     return web.Response(status=response.status, text=response.text, content_type="application/json", headers=headers)
-
-
-def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(members)
-    if len(found) != len(members):
-        raise ValueError("a duplicate member")
-    return found
-
-
-def _is_unlucky(reference: str) -> bool:
-    """Three references in ten, always the same ones, and no smoke payment."""
-    return not is_smoke(reference) and hashlib.sha256(reference.encode()).digest()[0] % 10 < 3

@@ -6,12 +6,11 @@ The gateway's word is the only thing that pays for an enrolment: a webhook merel
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from . import logs
 from .config import Config
-from .faults import Faults
 from .gateway import GatewayClient, GatewayError, NotFound
 from .metrics import Metrics
 from .store import CREATING, FAILED, UNKNOWN, Order, Store
@@ -40,12 +39,19 @@ class Settled(StrEnum):
 class Settler:
     """Settles one order on demand, and the rest in the background."""
 
-    def __init__(self, config: Config, faults: Faults, store: Store, gateway: GatewayClient, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        gateway: GatewayClient,
+        metrics: Metrics,
+        same_cents: Callable[[int, int | None], bool],
+    ) -> None:
         self._config = config
-        self._faults = faults
         self._store = store
         self._gateway = gateway
         self._metrics = metrics
+        self._same_cents = same_cents
 
     async def settle(self, order: Order, within_s: float) -> Settled:
         """Asks the gateway about `order` and makes the order agree. Safe to repeat, and beside itself."""
@@ -65,7 +71,7 @@ class Settler:
         elif status.link_id != order.paylink_id:
             return self._mismatch(order, "paylinkID", status.link_id, order.paylink_id)
         if status.paid:
-            if status.cents != order.amount and not self._faults.on("ignores-amount"):
+            if not self._same_cents(order.amount, status.cents):
                 if await self._store.run(self._store.mismatched, order.reference):
                     self._metrics.payment(order.reference, "error")
                 return self._mismatch(order, "cents", status.cents, order.amount)
