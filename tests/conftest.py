@@ -7,8 +7,18 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-_TOGETHER = ("tests/cli/test_commands.py", "tests/cli/test_people.py")
-_LONGEST = ("tests/drills/", "tests/cli/", "tests/crash/", "tests/load/", "tests/targets/", "tests/sandbox/")
+_TOGETHER = ("tests/cli/test_commands.py", "tests/cli/test_people.py", "tests/cli/test_smoke.py")
+_LONGEST = (
+    "tests/drills/",
+    "tests/cli/",
+    "tests/fuzz/",
+    "tests/crash/",
+    "tests/probes/test_other_merchant",
+    "tests/browser/",
+    "tests/load/",
+    "tests/targets/",
+    "tests/sandbox/",
+)
 
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

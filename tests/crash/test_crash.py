@@ -15,9 +15,9 @@ from tests.crash import runs
 from tests.crash.conftest import build
 from tests.crash.runs import NEVER, Kill, When
 
-DEPLOY_ENTRIES = 37
-ROLLBACK_ENTRIES = 19
-WAY_BACK_ENTRIES = 17
+DEPLOY_ENTRIES = 38
+ROLLBACK_ENTRIES = 20
+WAY_BACK_ENTRIES = 18
 """How many entries each run writes; `test_every_entry_is_covered` holds them against real runs."""
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
@@ -73,7 +73,7 @@ def test_a_rollback_killed_at_any_entry_is_put_right_by_rollback(folder: Path, k
 @pytest.mark.parametrize("kill", kills("both", WAY_BACK_ENTRIES, on_the_way_back=True), ids=str)
 def test_the_way_back_of_a_bad_deploy_killed_at_any_entry_is_put_right(folder: Path, kill: Kill) -> None:
     """A bad deploy killed anywhere on its way back ends, after one rollback, in I1 and I2."""
-    build(folder, "accepts-unsigned-webhook")
+    build(folder, "ignores-amount")
     assert runs.in_a_process(folder, "deploy", kill) == -signal.SIGKILL
     if runs.unfinished(folder):
         assert runs.in_a_process(folder, "rollback") == 0
@@ -87,6 +87,6 @@ def test_every_entry_is_covered(folder: Path) -> None:
     assert runs.entries_of_last_run(folder) == DEPLOY_ENTRIES
     assert runs.in_a_process(folder, "rollback", NEVER) == 0
     assert runs.entries_of_last_run(folder) == ROLLBACK_ENTRIES
-    build(folder, "accepts-unsigned-webhook")
+    build(folder, "ignores-amount")
     assert runs.in_a_process(folder, "deploy", NEVER) == 3
     assert runs.entries_of_last_run(folder, since=Kind.RUN_FAILED) == WAY_BACK_ENTRIES
