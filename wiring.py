@@ -238,7 +238,7 @@ async def open_target(
     if chosen.in_sandbox:  # our own shop is told how its gateway signs
         process = {
             "WEBHOOK_SCHEME": spec.contract.webhook_scheme,
-            "WEBHOOK_TOLERANCE": f"{spec.contract.webhook_tolerance:g}",
+            "WEBHOOK_TOLERANCE": f"{spec.contract.webhook_tolerance:.0f}",
             **process,
         }
     return await chosen.tables.targets[environment.target.kind](

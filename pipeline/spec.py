@@ -46,6 +46,12 @@ def _share(value: object) -> object:
     return float(match[1]) / 100
 
 
+def _tolerable(seconds: float) -> float:
+    if not 1 <= seconds <= 86_400:
+        raise ValueError("a duration from 1 s to 24 h is allowed")
+    return seconds
+
+
 Duration = Annotated[
     float,
     BeforeValidator(_seconds),
@@ -244,7 +250,7 @@ class Contract(Frozen):
         "ikhokha",
         description="How webhooks are signed: the gateway's own way, or Standard Webhooks (with a time stamp).",
     )
-    webhook_tolerance: Duration = Field(
+    webhook_tolerance: Annotated[Duration, AfterValidator(_tolerable)] = Field(
         300.0, description="How far a webhook's time stamp may be from now, where the scheme has one."
     )
     limits: RateLimits = RateLimits()
