@@ -88,7 +88,8 @@ async def _settings_as_before(scene: Scene) -> None:
 
 
 def _aside(scene: Scene) -> Path:
-    return scene.state / "settings.aside"
+    """Among what holds secrets on purpose: elsewhere a gate finds it, and hides which one finds the fault."""
+    return scene.state / "gateway" / "settings.aside"
 
 
 def _write_private(path: Path, text: str) -> None:
