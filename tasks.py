@@ -113,6 +113,56 @@ def verify(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = Fals
 @task(
     help={
         **COMMON,
+        "mode": "`initialise` pays nothing, `operator` shows a link for a person to pay, `card` pays by test card "
+        "(default: card in the sandbox, initialise elsewhere).",
+        "cap": "The most that this run may spend, in cents (default: the price of the smoke course).",
+        "yes": "Do not ask before real money is asked for (for jobs).",
+    }
+)
+def smoke(
+    c: Context,
+    env: str = "sandbox",
+    spec: str = SPEC,
+    json: bool = False,
+    mode: str = "",
+    cap: str = "",
+    yes: bool = False,
+) -> None:
+    """Make one small payment against what is live, and follow it to the enrolment."""
+    import smoke as smoking
+
+    _end(smoking.smoke(_flags(c, env, spec, json), mode=mode, cap=cap, yes=yes))
+
+
+@task(
+    help={
+        **COMMON,
+        "only": "Only these probes, with commas between them; names as in `probe --list`.",
+        "mode": "`card` pays smoke payments by test card (default in the sandbox), `initialise` pays nothing.",
+        "cap": "The most that the smoke payments of mode card may cost, in cents.",
+        "list": "List the probes, and send nothing.",
+    }
+)
+def probe(
+    c: Context,
+    env: str = "sandbox",
+    spec: str = SPEC,
+    json: bool = False,
+    only: str = "",
+    mode: str = "",
+    cap: str = "",
+    list: bool = False,  # noqa: A002 - it is the flag's name
+) -> None:
+    """Send what strangers and attackers may send, and show what the service does with it."""
+    import probing
+
+    flags = _flags(c, env, spec, json)
+    _end(probing.probe(flags, only=only, mode=mode, cap=cap, listing=list))
+
+
+@task(
+    help={
+        **COMMON,
         "to": "A verified release; by default what an unfinished run would go back to, or the last verified one.",
         "reason": "Why, for the record.",
         "yes": "Do not ask (for jobs).",
@@ -131,6 +181,23 @@ def rollback(
     import commands
 
     _end(commands.rollback(_flags(c, env, spec, json), to=to, reason=reason, yes=yes))
+
+
+@task(
+    help={
+        **COMMON,
+        "since": "Payments made since then: an instant (2026-11-20T08:00:00Z) or a duration (2h, 3d), at most 30 d "
+        "(default: where the books of the last `reconcile` end).",
+        "apply": "Deliver the webhooks again of what is paid and not activated, once and on record.",
+    }
+)
+def reconcile(
+    c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False, since: str = "", apply: bool = False
+) -> None:
+    """Compare what the gateway was paid with what the service activated. Exit 1 while they do not agree."""
+    import books
+
+    _end(books.reconcile(_flags(c, env, spec, json), since=since, apply=apply))
 
 
 @task(help=COMMON)
@@ -330,7 +397,10 @@ def _namespace() -> Any:
         config_check,
         expose,
         verify,
+        smoke,
+        probe,
         rollback,
+        reconcile,
         status,
         history,
         report,

@@ -173,12 +173,12 @@ async def opened(
         proof_token=token,
         watch_for=watch if watch is not None else chosen.environment.watch_for,
     )
-    http = _http(addresses.ca_file)
+    http, tls = _http(addresses.ca_file)
     chosen.state.mkdir(parents=True, exist_ok=True)
     with Journal.open(chosen.state / "journal.sqlite", clock=clock, redactor=redactor, around=around) as journal:
         from pipeline import security_log
+        from pipeline.asking import TrustingService
         from pipeline.purse import RecordedPurse
-        from pipeline.service import Service
 
         recorder = Recorder(journal, run.id, listeners(redactor), redactor)
 
@@ -199,7 +199,7 @@ async def opened(
             gateway=chosen.tables.gateways[chosen.spec.gateway](
                 settings=settings, http=http, clock=clock, contract=chosen.spec.contract
             ),
-            service=Service(addresses.service, chosen.spec.contract, http),
+            service=TrustingService(addresses.service, chosen.spec.contract, http, tls),
             http=http,
             clock=clock,
             random=chance,
@@ -410,7 +410,8 @@ def _refuse_while_a_run_is_at_work(chosen: Chosen) -> None:
 # ---- what opening is made of -------------------------------------------------------------------------------
 
 
-def _http(ca_file: Path | None) -> Callable[[], httpx.AsyncClient]:
+def _http(ca_file: Path | None) -> tuple[Callable[[], httpx.AsyncClient], ssl.SSLContext]:
+    """What makes clients, and what they verify with."""
     import httpx
 
     context = ssl.create_default_context()
@@ -420,7 +421,7 @@ def _http(ca_file: Path | None) -> Callable[[], httpx.AsyncClient]:
     def client() -> httpx.AsyncClient:
         return httpx.AsyncClient(verify=context, trust_env=False, follow_redirects=False, timeout=10.0)
 
-    return client
+    return client, context
 
 
 def _release_id(root: Path, stamp: str) -> ReleaseId:
