@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -19,7 +19,10 @@ import wiring
 from pipeline.errors import Exit, PersonNeeded, Refused, TollgateError, Usage
 
 if TYPE_CHECKING:
+    from pipeline.contracts import ReleaseRecord
     from pipeline.events import Entry, Listener
+    from pipeline.rollback_screen import Foreseen
+    from pipeline.rolling_back import Choice, Look
     from pipeline.run_record import Outcome
     from pipeline.secrets import Redactor
     from pipeline.session import Session
@@ -98,12 +101,17 @@ async def _within(verb: Callable[[], Awaitable[Exit]]) -> Exit:
     return await verb()
 
 
-def _say_error(flags: Flags, code: Exit, message: str, remedy: str) -> None:
-    from pipeline.tables import print_json
+def _say_error(flags: Flags, code: Exit, message: str, remedy: str, releases: Sequence[Mapping[str, Any]] = ()) -> None:
+    """`releases`: those a person may have meant, as rows."""
+    from pipeline.tables import print_json, print_table
 
     if flags.json:
-        print_json({"error": message, "remedy": remedy, "exit_code": int(code)})
+        listed = {"releases": releases} if releases else {}
+        print_json({"error": message, "remedy": remedy, "exit_code": int(code), **listed})
     sys.stderr.write(f"{message}\n" + (f"  Fix: {remedy}\n" if remedy else ""))
+    if releases:
+        sys.stderr.write("\n")
+        print_table([tuple(row.values()) for row in releases], tuple(releases[0]), sys.stderr)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         from pipeline.console import escape_data
 
@@ -168,46 +176,111 @@ def _unfinished(chosen: wiring.Chosen) -> Any:
     return found[0]
 
 
-def rollback(flags: Flags, *, to: str | None, reason: str, yes: bool) -> int:
+def rollback(flags: Flags, *, to: str | None, reason: str, yes: bool, dry_run: bool = False) -> int:
     async def verb() -> Exit:
+        from pipeline.rolling_back import NoGoal
+
         chosen = wiring.choose(flags.spec, flags.env)
-
-        async def go_back(session: Session) -> Outcome:
-            from pipeline import rolling_back
-
-            choice = await rolling_back.choose(session, to)
-            if not flags.json:
-                _show_choice(choice, flags.env)
-            if not yes and flags.env != "sandbox":
-                _confirm(flags.env)
-            return await rolling_back.rollback(
-                session, _plan(chosen, "rollback", ("prove",)), _owner(session), to=to, reason=reason
+        try:
+            if dry_run:
+                return await _foretell_rollback(flags, chosen, to)
+            return await _run(
+                flags, chosen, lambda session: _roll_back(flags, chosen, session, to, reason, yes), changes=True
             )
-
-        return await _run(flags, chosen, go_back, changes=True)
+        except NoGoal as refused:
+            _say_error(flags, refused.exit_code, str(refused), refused.remedy, releases=_rows(refused.releases))
+            return refused.exit_code
 
     return ended(flags, verb)
 
 
-def _show_choice(choice: Any, env: str) -> None:
-    from pipeline.tables import print_status
+async def _foretell_rollback(flags: Flags, chosen: wiring.Chosen, to: str | None) -> Exit:
+    """Shows what a rollback would do. Starts nothing, takes no lease, leaves nothing on record."""
+    from pipeline import rollback_screen, rolling_back
+    from pipeline.clock import SystemClock
+    from pipeline.tables import print_json
 
-    print_status(
-        {
-            "environment": env,
-            "live now": choice.live or "nothing, or unclear",
-            "goes back to": choice.release or "closed, as before",
-            "because": choice.why_that,
-            "restores": ", ".join(one.name for one in choice.armed) or "nothing",
-        }
+    said: list[str] = []
+    look = rolling_back.Look(
+        environment=flags.env,
+        target=await wiring.looking_at(chosen),
+        clock=SystemClock(),
+        who=wiring.who(),
+        checkpoints=chosen.tables.checkpoints,
+        entries=_entries(chosen),
+        tell=said.append,
+        comes_up=await wiring.comes_up(chosen),
     )
+    seen = await _foreseen(chosen, look, await rolling_back.choose(look, to), said)
+    if flags.json:
+        print_json(rollback_screen.as_data(seen))
+    else:
+        again = f"./inv rollback --env {flags.env}" + (f" --to {to}" if to else "")
+        sys.stdout.write(f"{rollback_screen.screen(seen)}\nNothing was changed. To do it: `{again}`\n")
+    return Exit.DONE
 
 
-def _confirm(env: str) -> None:
-    if not sys.stdin.isatty():
+async def _foreseen(
+    chosen: wiring.Chosen, look: Look, choice: Choice, said: Sequence[str], *, read_all: bool = True
+) -> Foreseen:
+    from pipeline import rollback_screen
+    from pipeline.lease import held
+
+    plan = _plan(chosen, "rollback", ("prove",))
+    checks, lease = chosen.tables.checks, held(chosen.lease_file)
+    return await rollback_screen.foresee(look, choice, plan, checks, lease, said, read_all=read_all)
+
+
+async def _roll_back(
+    flags: Flags, chosen: wiring.Chosen, session: Session, to: str | None, reason: str, yes: bool
+) -> Outcome:
+    """Shows the screen, asks where somebody must say yes, and then does that and nothing else."""
+    from pipeline import rollback_screen, rolling_back
+
+    said: list[str] = []
+    look = replace(rolling_back.Look.of(session), tell=said.append)
+    choice = await rolling_back.choose(look, to)
+    held = False
+    try:
+        seen = await _foreseen(chosen, look, choice, said, read_all=not yes)
+        shown, held = rollback_screen.screen(seen), seen.held
+    except TollgateError as error:  # what cannot be shown in full is done all the same
+        shown = f"back to {choice.release or 'a closed service'}: {choice.why_that}; more cannot be shown: {error}\n"
+    (sys.stderr if flags.json else sys.stdout).write(session.redactor.text(shown) + "\n")
+    asks = not yes and flags.env != "sandbox" and not held  # what is held is refused, so nobody is asked first
+    if asks:
+        await confirm(flags.env)
+    owner, plan = _owner(session), _plan(chosen, "rollback", ("prove",))
+    agreed = choice if asks else None
+    return await rolling_back.rollback(session, plan, owner, to=to, reason=reason, agreed=agreed)
+
+
+def _rows(releases: Sequence[ReleaseRecord]) -> list[Mapping[str, Any]]:
+    return [{"release": one.id, "state": one.state.value, "since": one.since} for one in releases]
+
+
+async def confirm(env: str) -> None:
+    """Raises Usage where nobody can be asked, Refused for any other answer; Ctrl-C ends it at once."""
+    if sys.stdin is None or not sys.stdin.isatty():
         raise Usage(f"rollback of {env} asks before it acts, and nobody is at the keyboard", "Add --yes.")
-    if input(f"Type the environment's name to go on ({env}): ").strip() != env:
+    sys.stderr.write(f"Type the environment's name to go on ({env}): ")
+    sys.stderr.flush()
+    if (await _typed()).strip() != env:
         raise Refused("not confirmed, nothing was changed", "Start again, or add --yes.")
+
+
+async def _typed() -> str:
+    """A line from the terminal, waited for where a signal can end the waiting."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ready.set)
+    try:
+        await ready.wait()
+    except asyncio.CancelledError:
+        sys.stderr.write("\n")
+        raise
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+    return sys.stdin.readline()
 
 
 def validate(flags: Flags, *, offline: bool) -> int:
@@ -301,7 +374,9 @@ async def _run(
                 _leave_report(session)
                 redact(error, session)
                 raise
-            _tell_run(flags, session, outcome, _leave_report(session))
+            paths = _leave_report(session)
+            _tell_run(flags, session, outcome, paths)
+            _tell_incident(flags, paths)
         return outcome.exit
 
 
@@ -323,6 +398,7 @@ def _leave_report(session: Session) -> Any:
             return None
         built = report.build(entries)
         paths = report.write(built, session.state / "reports" / session.recorder.run, session.catalogue.checks)
+        _leave_incident(session.journal.entries(), session.recorder.run, paths.html.parent)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             report.write_job_summary(Path(summary), built)
     except Exception as error:
@@ -330,6 +406,22 @@ def _leave_report(session: Session) -> Any:
         sys.stderr.write(f"the report could not be written: {why}\n  Fix: `./inv report` writes it anew.\n")
         return None
     return paths
+
+
+def _leave_incident(entries: Sequence[Entry], run: str, folder: Path) -> None:
+    """Writes incident.md beside the report of a run that went a way back."""
+    from pipeline import incident
+
+    built = incident.build(entries, run)
+    if built is not None:
+        incident.write(built, folder)
+
+
+def _tell_incident(flags: Flags, paths: Any) -> None:
+    from pipeline.incident import FILE
+
+    if paths is not None and (paths.html.parent / FILE).exists():
+        (sys.stderr if flags.json else sys.stdout).write(f"Incident: {paths.html.parent / FILE}\n")
 
 
 def _tell_run(flags: Flags, session: Session, outcome: Outcome, paths: Any) -> None:
@@ -527,10 +619,12 @@ def report(flags: Flags, *, run: str | None) -> int:
             )
         own = [entry for entry in entries if entry.run == wanted]
         paths = reports.write(reports.build(own), chosen.state / "reports" / wanted, chosen.tables.checks)
+        _leave_incident(entries, wanted, paths.html.parent)
         if flags.json:
             sys.stdout.write(paths.json.read_text(encoding="utf-8"))
         else:
             sys.stdout.write(paths.markdown.read_text(encoding="utf-8") + f"\nAs a page: {paths.html}\n")
+        _tell_incident(flags, paths)
         return Exit.DONE
 
     return ended(flags, verb)

@@ -43,7 +43,10 @@ def attest(flags: Flags, item: str, *, evidence: str, valid_for: str = "", key: 
             by = attesting.signer(shelf, own)
             made = attesting.record(shelf, wanted, by=by, revision=tree.head, shown=shown, lasts=lasts)
             signature = await asyncio.to_thread(
-                ssh_signatures.sign, made.as_bytes(), own, typing=sys.stdin.isatty() and not flags.json
+                ssh_signatures.sign,
+                made.as_bytes(),
+                own,
+                typing=sys.stdin is not None and sys.stdin.isatty() and not flags.json,
             )
         await attesting.tried(shelf, made, signature)
         await asyncio.to_thread(attesting.keep, shelf, made, signature)

@@ -123,7 +123,7 @@ async def _consent(session: Session, cap: int) -> None:
     told = money(world, cap)
     if not told:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():  # None: closed before the start
         raise Usage(f"{told} This asks before it shows a link, and nobody is at the keyboard.", "Add --yes.")
     sys.stderr.write(f"{told}\nType the environment's name to go on ({session.environment}): ")
     sys.stderr.flush()

@@ -166,6 +166,7 @@ def probe(
         "to": "A verified release; by default what an unfinished run would go back to, or the last verified one.",
         "reason": "Why, for the record.",
         "yes": "Do not ask (for jobs).",
+        "dry-run": "Show what would be done, and change nothing.",
     }
 )
 def rollback(
@@ -176,11 +177,12 @@ def rollback(
     to: str | None = None,
     reason: str = "",
     yes: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """Go back to the last verified release, confirm it, prove it, reopen."""
     import commands
 
-    _end(commands.rollback(_flags(c, env, spec, json), to=to, reason=reason, yes=yes))
+    _end(commands.rollback(_flags(c, env, spec, json), to=to, reason=reason, yes=yes, dry_run=dry_run))
 
 
 @task(

@@ -368,6 +368,14 @@ async def looking_at(chosen: Chosen) -> Target:
     return await open_target(chosen, refuse)
 
 
+async def comes_up(chosen: Chosen) -> ReleaseId | None:
+    """The release that a run brings up before it looks, where nothing carries the service; else None."""
+    from targets import status_local
+
+    status = await status_local(chosen.area)
+    return None if status["up"] or not status["link"] else ReleaseId(str(status["link"]))
+
+
 async def address(chosen: Chosen) -> str | None:
     """Where the service answers; None when the sandbox is down."""
     from targets import service_address

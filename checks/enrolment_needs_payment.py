@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from checks.facts.payments import Standing, standing, unpaid
 from checks.judging import or_finding, unless_finding
-from pipeline.contracts import Check, When, World
+from pipeline.contracts import Check, SecurityEvent, When, World
 from pipeline.spec import NoParams
 from pipeline.verdict import Finding, failed, inconclusive, passed
 
+_NAME = "enrolment.needs_payment"
 SETTLE_S = 1.5
 """How long an activation that must not happen may take to show."""
 
@@ -26,8 +27,10 @@ class Believed:
 
 @or_finding
 async def gather(world: World, _params: NoParams) -> Believed:
-    created, link = await unpaid(world, "enrolment.needs_payment")
+    created, link = await unpaid(world, _NAME)
     webhook = world.gateway.webhook(world.spec.contract.webhook, link.id, created.reference, "SUCCESS")
+    said = "a correctly signed SUCCESS for a payment that nobody paid"
+    world.security(SecurityEvent(world.clock.now(), "probe.sent", _NAME, said, created.reference))
     answer = await world.service.post_webhook(webhook.body, webhook.headers)
     await world.clock.sleep(SETTLE_S)
     return Believed(created.reference, answer.status, answer.took_ms, await standing(world, created.reference))
@@ -60,7 +63,7 @@ def judge(fact: Believed, _params: NoParams) -> Finding:
 
 
 CHECK = Check(
-    name="enrolment.needs_payment",
+    name=_NAME,
     promise="A correctly signed webhook for a payment nobody made activates nothing.",
     rows=("G11", "G13", "G14", "T6", "T12"),
     gather=gather,

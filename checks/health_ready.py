@@ -34,6 +34,7 @@ class Asked:
     ready: int
     body: Mapping[str, object]
     took_ms: float
+    live_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ async def gather(world: World, params: Health) -> Answers:
     for _ in range(params.connections):
         live = await world.service.request("GET", contract.live)
         ready = await world.service.request("GET", contract.ready)
-        asked.append(Asked(live.status, ready.status, _object(ready), ready.took_ms))
+        asked.append(Asked(live.status, ready.status, _object(ready), ready.took_ms, live.took_ms))
     return Answers(str(world.run.release), contract.live, contract.ready, tuple(asked))
 
 
@@ -73,8 +74,8 @@ def judge(fact: Answers, _params: Health) -> Finding:
         if finding is not None:
             return finding
     return passed(
-        f"release {fact.release} answered live and ready on {len(fact.asked)} fresh connections, "
-        f"the slowest in {slowest:g} ms",
+        f"GET {fact.live_path} and {fact.ready_path}: release {fact.release} answered 200, live and ready, on "
+        f"{len(fact.asked)} fresh connections, the slowest in {slowest:g} ms",
         **measured,
     )
 
@@ -83,14 +84,14 @@ def _wrong(fact: Answers, asked: Asked, measured: Mapping[str, object]) -> Findi
     ill = {part: asked.body.get(part, "missing") for part in PARTS if asked.body.get(part) != "ok"}
     if asked.live != 200:
         return failed(
-            f"GET {fact.live_path}: answered {asked.live}, expected 200",
+            f"GET {fact.live_path}: answered {asked.live} in {asked.live_ms:g} ms, expected 200",
             "Look at the service's log for why it is not alive.",
             **measured,
         )
     if asked.body.get("release") != fact.release:
         return failed(
-            f"GET {fact.ready_path}: answered {asked.ready} as release {asked.body.get('release')!r}, "
-            f"expected {fact.release} on every new connection",
+            f"GET {fact.ready_path}: answered {asked.ready} in {asked.took_ms:g} ms as release "
+            f"{asked.body.get('release')!r}, expected {fact.release} on every new connection",
             "An old release still takes connections, or the service does not pass on RELEASE_ID.",
             **measured,
         )
@@ -104,7 +105,8 @@ def _wrong(fact: Answers, asked: Asked, measured: Mapping[str, object]) -> Findi
         )
     if asked.body.get("gateway") != "ok":
         return inconclusive(
-            f"GET {fact.ready_path}: the service is ready, but its gateway is {asked.body.get('gateway', 'missing')!r}",
+            f"GET {fact.ready_path}: answered {asked.ready} in {asked.took_ms:g} ms: the service is ready, but its "
+            f"gateway is {asked.body.get('gateway', 'missing')!r}",
             "Payments cannot be proven while the gateway is away: check its status and the gateway's credentials "
             "and address in the settings, then run again.",
             gateway=str(asked.body.get("gateway", "missing")),

@@ -46,6 +46,7 @@ class Cookies:
     pages: tuple[str, ...]
     unread: tuple[str, ...]
     told: str = ""
+    asked: str = ""
 
 
 @or_finding
@@ -56,7 +57,7 @@ async def gather(world: World, _params: NoParams) -> Cookies:
 def cookies_of(found: Pages) -> Cookies:
     answers = ((page.path, served) for page in found.pages for served in (*page.moved, page.served))
     cookies = (cookie(path, header) for path, served in answers for header in served.all("set-cookie"))
-    return Cookies(tuple(cookies), tuple(found.paths), found.unread, found.told)
+    return Cookies(tuple(cookies), tuple(found.paths), found.unread, found.told, found.asked)
 
 
 def cookie(page: str, header: str) -> Cookie:
@@ -114,7 +115,8 @@ def judge(fact: Cookies, _params: NoParams) -> Finding:
     fine = (
         f"{counted(len(fact.cookies), 'cookie')} on {fact.told}, each with Secure and SameSite, sessions with HttpOnly"
     )
-    return verdict_of(problems, fact.unread, fine if fact.cookies else f"no cookie is set on {fact.told}", measured)
+    fine = fine if fact.cookies else f"no cookie is set on {fact.told}"
+    return verdict_of(problems, fact.unread, fine, measured, fact.asked)
 
 
 CHECK = Check(

@@ -42,6 +42,7 @@ class Policies:
     unread: tuple[str, ...]
     told: str = ""
     recorded: Recorded | None = None
+    asked: str = ""
 
 
 @or_finding
@@ -62,7 +63,8 @@ async def gather(world: World, _params: NoParams) -> Policies:
         if second.status != page.served.status
     ]
     unread = (*judged.unread, *lost)
-    return replace(judged, pages=guarded, unread=unread, told=found.told, recorded=recorded(world, _NAME))
+    recalled = recorded(world, _NAME)
+    return replace(judged, pages=guarded, unread=unread, told=found.told, recorded=recalled, asked=found.asked)
 
 
 _NO_BODY = 0
@@ -100,7 +102,7 @@ def judge(fact: Policies, _params: NoParams) -> Finding:
     measured: dict[str, object] = {"policies": policies_now, "changed": dict(changed.keys)}
     problems = [problem for page in fact.pages for problem in _problems(page)]
     fine = f"{fact.told} under an enforced Content-Security-Policy without a known way around it{changed}"
-    return verdict_of(problems, fact.unread, fine, measured)
+    return verdict_of(problems, fact.unread, fine, measured, fact.asked)
 
 
 def without_nonces(policy: str) -> str:

@@ -10,7 +10,7 @@ from checks.facts.page_problems import Problem, shown, verdict_of
 from checks.facts.telling import told
 from checks.facts.web import Served, visiting
 from checks.judging import counted, or_finding, unless_finding
-from pipeline.contracts import Check, When, World
+from pipeline.contracts import Check, SecurityEvent, When, World
 from pipeline.errors import ServiceUnreachable
 from pipeline.spec import NoParams
 from pipeline.verdict import Finding, Verdict
@@ -66,6 +66,8 @@ class Answers:
 @or_finding
 async def gather(world: World, _params: NoParams) -> Answers:
     sent, base = probes(world), world.addresses.service.rstrip("/")
+    said = f"{len(sent)} requests that no service can take"
+    world.security(SecurityEvent(world.clock.now(), "probe.sent", "pages.errors_tell_nothing", said))
     async with visiting(world) as visitor:
         served = await asyncio.gather(
             *(
@@ -93,11 +95,17 @@ def tells(served: Served) -> tuple[str, ...]:
 def judge(fact: Answers, _params: NoParams) -> Finding:
     measured: dict[str, object] = {
         "answers": [
-            {"sent": one.probe.label, "status": one.served.status, "tells": list(one.tells)} for one in fact.answers
+            {
+                "sent": one.probe.label,
+                "status": one.served.status,
+                "took_ms": one.served.took_ms,
+                "tells": list(one.tells),
+            }
+            for one in fact.answers
         ]
     }
     problems = [problem for one in fact.answers for problem in _problems(one)]
-    statuses = ", ".join(f"{one.probe.label}: {one.served.status}" for one in fact.answers)
+    statuses = ", ".join(f"{one.probe.label}: {one.served.status} in {one.served.took_ms} ms" for one in fact.answers)
     fine = (
         f"{counted(len(fact.answers), 'request')} that no service can take told nothing about the inside ({statuses})"
     )
@@ -106,7 +114,7 @@ def judge(fact: Answers, _params: NoParams) -> Finding:
 
 def _problems(one: Answered) -> Iterator[Problem]:
     probe, status = one.probe, one.served.status
-    where = f"{probe.method} {shown(probe.path, 60)[1:-1]} ({probe.label})"
+    where = f"{probe.method} {shown(probe.path, 60)[1:-1]} ({probe.label}, {one.served.took_ms} ms)"
     for given_away in one.tells:
         what = f"the answer {status} tells {given_away}; nothing about the inside may be told"
         yield Problem(Verdict.FAIL, where, what, _TELL_LESS)

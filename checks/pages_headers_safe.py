@@ -37,7 +37,7 @@ def judge(fact: Headed, _params: NoParams) -> Finding:
     problems = [problem for page in found.pages for problem in problems_of(page)]
     fine = f"{found.told} with every header that a browser needs to be careful{changed}"
     measured = {"pages": found.paths, "headers": sent, "changed": dict(changed.keys)}
-    return verdict_of(problems, found.unread, fine, measured)
+    return verdict_of(problems, found.unread, fine, measured, found.asked)
 
 
 def _sent(found: Pages, header: str) -> str:

@@ -38,12 +38,17 @@ class Map:
 
 @dataclass(frozen=True)
 class Maps:
-    """`assets` are the service's own scripts and styles that were read, `unread` what could not be."""
+    """`assets` are the service's own scripts and styles that were read, `unread` what could not be.
+
+    `slowest_ms`: the slowest answer where a source map may lie.
+    """
 
     assets: tuple[str, ...]
     maps: tuple[Map, ...]
     unread: tuple[str, ...]
     told: str
+    asked: str = ""
+    slowest_ms: int = 0
 
 
 @or_finding
@@ -63,6 +68,8 @@ async def gather(world: World, _params: NoParams) -> Maps:
         tuple(maps),
         (*found.unread, *(asset.problem for asset in own if asset.problem), *over),
         found.told,
+        found.asked,
+        max((answer.took_ms for got in answers for answer in got), default=0),
     )
 
 
@@ -101,7 +108,11 @@ def judge(fact: Maps, _params: NoParams) -> Finding:
     }
     problems = [problem for one in fact.maps if (problem := _problem(one)) is not None]
     fine = f"no source map of {counted(len(fact.assets), 'file')} on {fact.told} is served"
-    return verdict_of(problems, fact.unread, fine, measured)
+    statuses = ", ".join(map(str, sorted({one.status for one in fact.maps if not one.inline})))
+    beside = (
+        f"; beside them {counted(len(fact.maps), 'source map')} asked for: {statuses}, at most {fact.slowest_ms} ms"
+    )
+    return verdict_of(problems, fact.unread, fine, measured, fact.asked + (beside if statuses else ""))
 
 
 def _problem(one: Map) -> Problem | None:

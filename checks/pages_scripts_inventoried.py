@@ -43,7 +43,8 @@ def judge(fact: Inventory, _params: NoParams) -> Finding:
     }
     fine = f"{counted(len(fact.used), 'script')} on {fact.told}"
     fine += ", each in the inventory and as approved" if fact.used else "; there is nothing to list"
-    return verdict_of(problems, fact.unread, f"{fine}{changed}{_SAQ.get(fact.questionnaire, '')}", measured)
+    fine += f"{changed}{_SAQ.get(fact.questionnaire, '')}"
+    return verdict_of(problems, fact.unread, fine, measured, fact.asked)
 
 
 _SAQ: Mapping[str, str] = {

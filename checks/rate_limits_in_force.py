@@ -19,17 +19,18 @@ from checks.facts.bursts import LIMITED, Burst, Met, Send, burst, one
 from checks.facts.harmless import harmless_webhook
 from checks.facts.told import Told, finding_of
 from checks.judging import or_finding, unless_finding
-from pipeline.contracts import Check, When, World
+from pipeline.contracts import Check, SecurityEvent, When, World
 from pipeline.spec import Duration, Frozen
 from pipeline.verdict import Finding, Verdict, passed
 
 if TYPE_CHECKING:
     import httpx
 
+_NAME = "rate_limits.in_force"
 _JSON = {"Content-Type": "application/json"}
 _AGAIN_S = 1.0
 """Between two looks whether a limit let go; also how long one without a usable Retry-After is waited for at first."""
-_NOTHING = json.dumps({"probe": "rate_limits.in_force"}).encode()
+_NOTHING = json.dumps({"probe": _NAME}).encode()
 """Neither a payment nor a webhook: no reference, no amount, no link."""
 
 
@@ -76,9 +77,11 @@ async def gather(world: World, params: Limits) -> Pressed:
     contract = world.spec.contract
     create = _post(world, contract.create, _NOTHING, {PROOF_HEADER: world.run.proof_token.reveal()})
     unsigned = _post(world, contract.webhook, _NOTHING, {})
-    harmless = harmless_webhook(world)
+    harmless = harmless_webhook(world, _NAME)
     signed = _post(world, contract.webhook, harmless.body, dict(harmless.headers))
     before = await one(world, signed)
+    bursts = "bursts of empty payment requests and of unsigned webhooks"
+    world.security(SecurityEvent(world.clock.now(), "probe.sent", _NAME, bursts))
     payments = await burst(world, create, params.burst, params.concurrency)
     webhooks = await burst(world, unsigned, params.burst, params.concurrency)
     during = await one(world, signed)
@@ -123,6 +126,7 @@ def judge(fact: Pressed, params: Limits) -> Finding:
         "signed_before": fact.before.status,
         "signed_during": fact.during.status,
         "signed_after": fact.after.status,
+        "signed_took_ms": [fact.before.took_ms, fact.during.took_ms, fact.after.took_ms],
     }
     told = [
         *_path(fact.payments, "an empty payment request", params),
@@ -132,11 +136,13 @@ def judge(fact: Pressed, params: Limits) -> Finding:
     if told:
         return finding_of(told, measured)
     limits = " and ".join(
-        f"POST {one.path} after {one.burst.let_through} requests (answered again after {one.waited_ms / 1000:.1f} s)"
+        f"POST {one.path} after {one.burst.let_through} requests in {one.burst.took_ms} ms (429; answered again after "
+        f"{one.waited_ms} ms)"
         for one in (fact.payments, fact.webhooks)
     )
     return passed(
-        f"a burst is limited on {limits}; a correctly signed webhook meanwhile was answered {fact.during.status}",
+        f"a burst is limited on {limits}; a correctly signed webhook meanwhile was answered {fact.during.status} in "
+        f"{fact.during.took_ms} ms",
         **measured,
     )
 
@@ -181,22 +187,26 @@ def _path(limited: Limited, what: str, params: Limits) -> Sequence[Told]:
 
 def _not_harmless(met: Burst, path: str, what: str) -> Told | None:
     """The finding for an answer that ended the burst; None when all were refusals."""
+    within = f" (all within {met.took_ms} ms)"
     for status in met.statuses:
         if 200 <= status < 300:
             fix = "Refuse what is incomplete or unsigned before anything else is done with it; nothing more was sent."
-            return Verdict.FAIL, f"{path}: {what} was answered {status}; a refusal (4xx) is expected", fix
+            return Verdict.FAIL, f"{path}: {what} was answered {status}{within}; a refusal (4xx) is expected", fix
         if status >= 500:
             fix = (
                 "Answer 429 with Retry-After in place of a 5xx (nginx: `limit_req_status 429`), and let nothing in a "
                 "burst break the service; see its log."
             )
-            return Verdict.FAIL, f"{path}: {status} after {met.let_through} requests; 429 is expected", fix
+            found = f"{path}: {status} after {met.let_through} requests{within}; 429 is expected"
+            return Verdict.FAIL, found, fix
         if status in (404, 405):
             fix = "Set contract.create and contract.webhook to the paths where the service takes them."
-            return Verdict.FAIL, f"{path}: {what} was answered {status}: the service takes nothing there", fix
+            found = f"{path}: {what} was answered {status}{within}: the service takes nothing there"
+            return Verdict.FAIL, found, fix
         if 0 < status < 400:
             fix = "Set `url` and the path to where the service answers without a redirect, then run again."
-            return Verdict.INCONCLUSIVE, f"{path}: {what} was answered {status}, so no limit was looked for", fix
+            found = f"{path}: {what} was answered {status}{within}, so no limit was looked for"
+            return Verdict.INCONCLUSIVE, found, fix
     return None
 
 
@@ -216,7 +226,7 @@ def _recovery(limited: Limited, path: str) -> Sequence[Told]:
     if after is None:
         fix = "Raise `wait` to see it let go. Until then this address is limited, and what follows from it fails."
         return [(Verdict.ADVICE, f"{path}: it asks for more patience than `wait` allows; not seen to let go", fix)]
-    waited = f"{limited.waited_ms / 1000:.1f} s after the burst"
+    waited = f"{limited.waited_ms} ms after the burst"
     if after.status == LIMITED:
         fix = "Let the limit recover by itself, and tell in Retry-After when; a ban is no rate limit."
         return [(Verdict.FAIL, f"{path}: still 429 {waited}", fix)]
@@ -244,7 +254,7 @@ def _gateway(fact: Pressed, params: Limits) -> Sequence[Told]:
 
 
 def _control(met: Met, when: str) -> Told | None:
-    told = f"a correctly signed webhook {when} was answered {met.status}"
+    told = f"a correctly signed webhook {when} was answered {met.status} in {met.took_ms} ms"
     if 200 <= met.status < 300 or met.status == 404:
         return None
     if met.status == LIMITED and when.startswith("before"):
@@ -260,7 +270,11 @@ def _control(met: Met, when: str) -> Told | None:
         return Verdict.FAIL, f"{told}; 2xx is expected", "See the service's log: a burst must not break the webhook."
     if met.status == 0:
         fix = "See that the service answers, then run again."
-        return Verdict.INCONCLUSIVE, f"a correctly signed webhook {when} got no answer ({met.lost})", fix
+        return (
+            Verdict.INCONCLUSIVE,
+            f"a correctly signed webhook {when} got no answer in {met.took_ms} ms ({met.lost})",
+            fix,
+        )
     fix = (
         "Webhook signature mismatch: compare VITE_IKHOKHA_WEBHOOK_SECRET with the gateway's Application Secret. Where "
         "the service takes webhooks from listed addresses alone, list this machine's, too."
@@ -269,7 +283,7 @@ def _control(met: Met, when: str) -> Told | None:
 
 
 CHECK = Check(
-    name="rate_limits.in_force",
+    name=_NAME,
     promise="A burst of requests is limited on the payment and the webhook path, and the gateway is not shut out.",
     rows=("G3", "G11", "G14", "T6"),
     gather=gather,

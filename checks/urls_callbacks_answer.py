@@ -17,7 +17,7 @@ from checks.facts import vantage
 from checks.facts.callbacks import parsed, paths, private, sandboxed, shown, split
 from checks.facts.told import Told, finding_of
 from checks.judging import or_finding, unless_finding
-from pipeline.contracts import Check, When, World
+from pipeline.contracts import Check, SecurityEvent, When, World
 from pipeline.errors import ServiceUnreachable
 from pipeline.spec import Duration, Frozen, UrlPath
 from pipeline.verdict import Finding, Verdict, passed
@@ -46,11 +46,13 @@ class Asked:
     status: int
     location: str = ""
     why: str = ""
+    took_ms: float = 0.0
 
     @property
     def told(self) -> str:
-        found = f"answered {self.status}" if self.status else f"no answer ({self.why})"
-        return f"{self.method} {self.path} ({self.kind}): {found}" + (f" to {self.location}" if self.location else "")
+        led = f" to {self.location}" if self.location else ""
+        found = f"answered {self.status}{led} in {self.took_ms:g} ms" if self.status else f"no answer ({self.why})"
+        return f"{self.method} {self.path} ({self.kind}): {found}"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Outside:
     kind: str
     url: str
     seen: vantage.Seen
+    took_ms: int = 0
+    """How long the command took."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,13 @@ async def gather(world: World, params: Answering) -> Answers:
         (kind, "POST" if kind == "webhook" else "GET", path) for kind, path in paths(world).items()
     ]
     wanted += [("former webhook", "POST", path) for path in params.formerly]
+    if addresses:
+        world.security(SecurityEvent(world.clock.now(), "probe.sent", "urls.callbacks_answer", "an unsigned webhook"))
     asked = await asyncio.gather(*(_ask(world, *one) for one in wanted)) if addresses else ()
     outside: list[Outside] = []
     if params.outside and not sandboxed(world):
         urls = [(kind, base + path) for kind, _, path in wanted]
-        seen = await asyncio.gather(
-            *(vantage.look([*params.outside, url], limit_s=params.outside_within) for _, url in urls)
-        )
-        outside = [Outside(kind, url, one) for (kind, url), one in zip(urls, seen, strict=True)]
+        outside = await asyncio.gather(*(_from_outside(world, params, *one) for one in urls))
     return Answers(base, sandboxed(world), addresses, unresolved, tuple(asked), tuple(outside))
 
 
@@ -104,6 +107,12 @@ async def _resolved(host: str) -> tuple[tuple[str, ...], str]:
     return tuple(dict.fromkeys(str(address[4][0]) for address in found)), ""
 
 
+async def _from_outside(world: World, params: Answering, kind: str, url: str) -> Outside:
+    begun = world.clock.monotonic()
+    seen = await vantage.look([*params.outside, url], limit_s=params.outside_within)
+    return Outside(kind, url, seen, round((world.clock.monotonic() - begun) * 1000))
+
+
 async def _ask(world: World, kind: str, method: str, path: str) -> Asked:
     from pipeline.service import PROOF_HEADER  # brings httpx along
 
@@ -115,7 +124,7 @@ async def _ask(world: World, kind: str, method: str, path: str) -> Asked:
     except ServiceUnreachable as error:
         return Asked(kind, method, path, 0, why=str(error)[:200])
     location = shown(answer.headers.get("location", "")) if 300 <= answer.status < 400 else ""
-    return Asked(kind, method, path, answer.status, location)
+    return Asked(kind, method, path, answer.status, location, took_ms=answer.took_ms)
 
 
 # ---- judging -----------------------------------------------------------------------------------------------
@@ -127,14 +136,17 @@ def judge(fact: Answers, _params: Answering) -> Finding:
     evidence: dict[str, object] = {
         "base": fact.base,
         "resolves_to": list(fact.addresses),
-        "answers": [{"what": a.kind, "path": a.path, "status": a.status, "location": a.location} for a in fact.asked],
+        "answers": [
+            {"what": a.kind, "path": a.path, "status": a.status, "location": a.location, "took_ms": a.took_ms}
+            for a in fact.asked
+        ],
         "outside": [{"what": o.kind, "url": o.url, "status": o.seen.status} for o in fact.outside],
     }
     if not fact.asked and not told:
         told = [(Verdict.INCONCLUSIVE, "no address was asked", "This is a bug in the check.")]
     if told:
         return finding_of(told, evidence, f"{fact.base}: ")
-    answers = ", ".join(f"{a.path} {a.status}" for a in fact.asked)
+    answers = ", ".join(f"{a.path} {a.status} in {a.took_ms:g} ms" for a in fact.asked)
     return passed(f"{fact.base}: the webhook path refuses strangers and the pages answer ({answers})", **evidence)
 
 
@@ -206,7 +218,7 @@ def _outside(fact: Answers) -> Sequence[Told]:
         return [(Verdict.ADVICE, "seen only from this machine, not as the gateway sees it", fix)]
     told: list[Told] = []
     for one in fact.outside:
-        seen, where = one.seen, f"from outside, {one.url} ({one.kind})"
+        seen, where = one.seen, f"from outside, {one.url} ({one.kind}, the command took {one.took_ms} ms)"
         if seen.status == 0 and seen.why != "no answer there":
             fix = "Run the command of `outside` by hand with this address: it must print the HTTP status."
             told.append((Verdict.INCONCLUSIVE, f"{where}: {seen.why}", fix))

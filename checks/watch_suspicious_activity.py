@@ -7,7 +7,7 @@ can cause, is worth a look and no more: whoever sends a dozen forged webhooks mu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -82,12 +82,15 @@ def judge(fact: metrics.Watch, params: Suspicion) -> Finding:
     growth = metrics.grown(fact.read)
     events = {kind: n for kind, n in metrics.security_events(growth).items() if kind not in params.leave_out}
     good = sum(n for result, n in metrics.results(growth).items() if result not in _NOT_GOOD)
-    return judged(Seen(_by_name(events), good, fact.seconds), params)
+    return judged(Seen(_by_name(events, params.telling), good, fact.seconds), params)
 
 
-def _by_name(events: Mapping[str, int]) -> Mapping[str, int]:
-    """The most frequent kinds, under names that may be printed; the rest together. A service may label as it likes."""
-    ranked = sorted(events.items(), key=lambda event: (-event[1], event[0]))
+def _by_name(events: Mapping[str, int], telling: Collection[str]) -> Mapping[str, int]:
+    """The telling kinds, then the most frequent, under names that may be printed; the rest together.
+
+    A service may label as it likes, and have any number of kinds.
+    """
+    ranked = sorted(events.items(), key=lambda event: (event[0] not in telling, -event[1], event[0]))
     named = {shown(kind, 40) or "of no kind": n for kind, n in ranked[:_KINDS_TOLD]}
     rest = sum(events.values()) - sum(named.values())
     return {**named, "others": rest} if rest else named

@@ -10,10 +10,11 @@ from pydantic import Field
 from checks.facts.payments import Standing, standing, unpaid
 from checks.facts.smoke import Smoke, on_loopback, settled
 from checks.judging import counted, or_finding, unless_finding
-from pipeline.contracts import Check, PayLink, When, World
+from pipeline.contracts import Check, PayLink, SecurityEvent, When, World
 from pipeline.spec import Duration, Frozen
 from pipeline.verdict import Finding, failed, inconclusive, passed
 
+_NAME = "webhook.duplicate_is_harmless"
 REPEATS = 3
 SETTLE_S = 1.0
 """How long a second activation may take to show."""
@@ -57,7 +58,9 @@ async def _repeated_for(world: World, params: Duplicates) -> tuple[str, PayLink,
     """Reference and link of the payment that the webhook speaks of, and whether it is paid."""
     mode = params.mode or ("card" if on_loopback(world.addresses.gateway) else "initialise")
     if mode == "initialise":
-        created, link = await unpaid(world, "webhook.duplicate_is_harmless")
+        created, link = await unpaid(world, _NAME)
+        said = "correctly signed SUCCESSes for a payment that nobody paid"
+        world.security(SecurityEvent(world.clock.now(), "probe.sent", _NAME, said, created.reference))
         return created.reference, link, False
     cap = world.spec.contract.smoke_course.cents if params.cap is None else params.cap
     payment = (await settled(world, Smoke(mode=mode, cap=cap, wait=params.wait))).paid
@@ -113,7 +116,7 @@ def judge(fact: Repeated, _params: Duplicates) -> Finding:
 
 
 CHECK = Check(
-    name="webhook.duplicate_is_harmless",
+    name=_NAME,
     promise="A webhook that comes again is accepted and activates nothing more.",
     rows=("G11", "G14", "T6", "T12"),
     gather=gather,

@@ -79,7 +79,7 @@ async def gather(world: World, params: Sources) -> Enforced:
     own = params.seen_as or await _own(world)
     address = parsed(own) if own else None
     listed = address is not None and any(address in network for network in networks)
-    webhook = harmless_webhook(world)
+    webhook = harmless_webhook(world, "webhook.sources_enforced")
     plain = await _send(world, webhook, "from this machine", {})
     forged = [] if listed else [await _send(world, webhook, *forge) for forge in forgeries(str(networks[0][0]))]
     elsewhere, begun = None, world.clock.monotonic()

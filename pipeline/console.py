@@ -398,6 +398,7 @@ class Plain(ConsoleListener):
             running = self._running.get((output.stage, output.step))
             if output.manner is Manner.PASSING and not (running and _due(running, now)):
                 return
+            self._at = at  # what follows without a time of its own is not earlier
         place = ": ".join(part for part in (output.stage, output.step) if part)
         self._stream.write(f"[{at:7.1f} s] {place} | {one_line(output.line)}\n")
         self._stream.flush()

@@ -53,9 +53,9 @@ class Kind(StrEnum):
     CHECKPOINT_CONFIRMED = "checkpoint.confirmed"
     """name, ok, found, expected, error, took_s: restored and read again, or not"""
     RECONCILED = "reconciled"
-    """ok, paid, activated, repaired [references], mismatches [{reference, found, expected}], error. In a run of the
-    verb reconcile also what and cents of each mismatch (the first 100), mismatched, pending (counts), since,
-    whole_until (where the next run begins)"""
+    """ok, paid, activated, repaired [references], mismatches [{reference, found, expected, what, cents}], error. After
+    a way back also cents {reference: cents} of what was repaired. In a run of the verb reconcile of the mismatches the
+    first 100, mismatched, pending (counts), since, whole_until (where the next run begins)"""
     REOPENED = "reopened"
     """release|None, took_s since the decision"""
     CLOSED = "closed"

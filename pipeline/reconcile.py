@@ -93,6 +93,8 @@ class Reconciliation:
     repaired: tuple[str, ...] = ()
     unpaid: tuple[GatewayPayment, ...] = ()
     pending: tuple[GatewayPayment, ...] = ()
+    again: tuple[GatewayPayment, ...] = ()
+    """The payments of `repaired`."""
 
     @property
     def ok(self) -> bool:
@@ -173,7 +175,7 @@ async def reconcile(
     async with reading(service) as reader:
         seen = await _ask(reader, links)
         result, deadline = _compared(links, seen), clock.monotonic() + settle
-        repaired: tuple[str, ...] | None = None
+        repaired: tuple[GatewayPayment, ...] | None = None
         while not result.ok and clock.monotonic() < deadline:
             if repair and repaired is None and clock.monotonic() > deadline - settle / 2:
                 repaired = await _deliver_again(result, links, deliver or _through_the_door(gateway, service))
@@ -183,7 +185,8 @@ async def reconcile(
             links = {**links, **_by_reference(await _made_since(gateway, clock, since), wrong)}
             seen = {**seen, **await _ask(reader, {reference: links[reference] for reference in wrong})}
             result = _compared(links, seen)
-    return replace(result, repaired=repaired or (), pending=noted)
+    again = repaired or ()
+    return replace(result, repaired=tuple(one.reference for one in again), pending=noted, again=again)
 
 
 async def _made_since(gateway: Gateway, clock: Clock, since: datetime) -> Sequence[GatewayPayment]:
@@ -241,10 +244,10 @@ async def _amount(service: Service, reference: str) -> int | None:
     return amount
 
 
-async def _deliver_again(result: Reconciliation, links: Links, deliver: Deliver) -> tuple[str, ...]:
+async def _deliver_again(result: Reconciliation, links: Links, deliver: Deliver) -> tuple[GatewayPayment, ...]:
     lost = [mismatch.reference for mismatch in result.mismatches if mismatch.lost]
     paid = [link for reference in lost for link in links[reference] if link.paid]
-    return tuple([payment.reference for payment in paid if await deliver(payment)])
+    return tuple([payment for payment in paid if await deliver(payment)])
 
 
 def _through_the_door(gateway: Gateway, service: Service) -> Deliver:

@@ -34,10 +34,10 @@ from pipeline.story import (
     build,
 )
 from pipeline.tables import as_json
-from pipeline.words import NOT_RECORDED, instant, one_line, printable, sentence, share, took
+from pipeline.words import NOT_RECORDED, instant, one_line, printable, sentence, share, to_the_millisecond, took
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
     from junitparser import Error, Failure, JUnitXml, Skipped, TestCase
     from markupsafe import Markup
 
@@ -80,11 +80,11 @@ def write(report: RunReport, folder: Path, checks: Mapping[str, Check] = Mapping
     folder.mkdir(parents=True, exist_ok=True)
     names = ("report.html", "report.md", "report.json", "junit.xml", "report.sarif")
     paths = Paths(*(folder / name for name in names))
-    _replace(paths.json, as_json_text(report))
-    _replace(paths.markdown, as_markdown(report))
-    _replace(paths.junit, as_junit(report))
-    _replace(paths.sarif, as_sarif(report, checks))
-    _replace(paths.html, as_html(report))
+    write_whole(paths.json, as_json_text(report))
+    write_whole(paths.markdown, as_markdown(report))
+    write_whole(paths.junit, as_junit(report))
+    write_whole(paths.sarif, as_sarif(report, checks))
+    write_whole(paths.html, as_html(report))
     return paths
 
 
@@ -99,7 +99,8 @@ def write_job_summary(path: Path, report: RunReport) -> None:
         summary.write(text + b"\n")
 
 
-def _replace(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Replaces a file in one step: a reader sees the old one or the whole new one."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
@@ -196,11 +197,16 @@ def _html() -> Environment:
     return environment
 
 
+def markdown_template(name: str) -> Template:
+    """A template of `templates/` whose every value is escaped for Markdown."""
+    return _markdown().get_template(name)
+
+
 @cache
 def _markdown() -> Environment:
     environment = _environment()
     environment.finalize = _markdown_text
-    environment.filters.update(code=_markdown_code, places=_markdown_places)
+    environment.filters.update(code=_markdown_code, places=_markdown_places, spoken=_markdown_spoken)
     return environment
 
 
@@ -227,6 +233,8 @@ def _environment() -> Environment:
         code_parts=_code_parts,
         breakable=_breakable,
         mark_class=_mark_class,
+        to_the_millisecond=to_the_millisecond,
+        capitalised=lambda text: text[:1].upper() + text[1:],
     )
     return environment
 
@@ -314,6 +322,17 @@ def _markdown_code(value: object) -> _Markdown:
     fence = "`" * (longest + 1)
     padding = " " if longest else ""
     return _Markdown(f"{fence}{padding}{text or ' '}{padding}{fence}")
+
+
+def _markdown_spoken(text: str) -> _Markdown:
+    """A sentence in which what stands between backticks is a command to copy."""
+    parts = (_markdown_code(part) if is_code else _spaced(part) for is_code, part in _code_parts(text))
+    return _Markdown("".join(parts))
+
+
+def _spaced(part: str) -> str:
+    """Escaped, with the spaces that part it from the commands beside it."""
+    return " " * part[0].isspace() + _markdown_text(part) + " " * (part[-1].isspace() and not part.isspace())
 
 
 def _markdown_places(finding: FindingLine) -> _Markdown:

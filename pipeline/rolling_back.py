@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pipeline.acts import mark
-from pipeline.contracts import ReleaseId, ReleaseRecord, ReleaseState, RestoreContext
-from pipeline.errors import Exit, NothingToRestore, TollgateError
+from pipeline.contracts import Checkpoint, Clock, ReleaseId, ReleaseRecord, ReleaseState, RestoreContext, Target
+from pipeline.errors import Exit, NothingToRestore, Refused, TollgateError
+from pipeline.events import Entry, Kind
 from pipeline.interrupts import Interrupts
 from pipeline.lease import Owner
 from pipeline.plan import Plan
@@ -28,6 +29,43 @@ from pipeline.standing import Open, open_runs
 from pipeline.wayback import Armed, Way
 
 
+class NoGoal(NothingToRestore):
+    """What was asked for cannot be gone back to; `releases` are all there are, newest first."""
+
+    def __init__(self, message: str, remedy: str, releases: Sequence[ReleaseRecord]) -> None:
+        super().__init__(message, remedy)
+        self.releases = tuple(releases)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is read to decide where a rollback leads. Nothing of it changes anything.
+
+    `comes_up`: what serves as soon as the service is started, where nothing carries it now; a rollback starts it first.
+    """
+
+    environment: str
+    target: Target
+    clock: Clock
+    who: str
+    checkpoints: Mapping[str, Checkpoint]
+    entries: Sequence[Entry]
+    tell: Callable[[str], None]
+    comes_up: ReleaseId | None = None
+
+    @classmethod
+    def of(cls, session: Session) -> Look:
+        return cls(
+            session.environment,
+            session.world.target,
+            session.world.clock,
+            session.who,
+            session.catalogue.checkpoints,
+            session.journal.entries(),
+            lambda line: session.recorder.show("rollback", "look", line),
+        )
+
+
 @dataclass(frozen=True)
 class Choice:
     """What a rollback would do: `release` None with `settles_only`: the unfinished run had changed nothing."""
@@ -42,48 +80,61 @@ class Choice:
     settles_only: bool = False
 
 
-async def choose(session: Session, to: str | None) -> Choice:
-    """Decides what a rollback goes back to; changes nothing. Raises NothingToRestore with what is allowed."""
-    releases = await session.world.target.releases.all()
-    unfinished = tuple(open_runs(session.journal.entries()))
-    live = await _live_or_unclear(session)
+async def choose(look: Look, to: str | None) -> Choice:
+    """Decides what a rollback goes back to; changes nothing. Raises NoGoal with what is allowed."""
+    releases = await look.target.releases.all()
+    unfinished = tuple(open_runs(look.entries))
+    live = await _live_or_unclear(look)
     verified = [one.id for one in releases if one.state is ReleaseState.VERIFIED]
     if to is not None and to not in verified:
-        raise NothingToRestore(
-            f"{to} is not a verified release of {session.environment}",
-            f"Verified: {', '.join(verified) or 'none'}.",
+        raise NoGoal(
+            f"{to} is not a verified release of {look.environment}",
+            "Name a verified one of these." if verified else "None is verified: `./inv status` shows all there are.",
+            releases,
         )
     changed = next((one for one in unfinished if one.changed), None)
     if changed is None and unfinished and to is None:
         why = f"run {unfinished[0].run} was left unfinished and had changed nothing"
-        return Choice(live, live, why, (), unfinished, None, session.world.clock.now(), settles_only=True)
+        return Choice(live, live, why, (), unfinished, None, look.clock.now(), settles_only=True)
     if changed is not None:
         goal = ReleaseId(to) if to else changed.armed_release
-        why = "--to names it" if to else f"run {changed.run} was left unfinished; it was live and verified before"
+        found = (
+            "run {} was going back to it" if changed.verb == "rollback" else "it was live and verified before run {}"
+        )
+        why = "--to names it" if to else found.format(changed.run)
         bad = changed.release if changed.release != goal else None
-        armed = await _aimed(session, goal, changed.armed) if to else changed.armed
+        armed = await _aimed(look, goal, changed.armed) if to else changed.armed
         return Choice(live, goal, why, armed, unfinished, bad, changed.started)
     goal = ReleaseId(to) if to else _verified_before(releases, live)
     if goal is None:
-        raise NothingToRestore(
-            f"{session.environment} has no verified release but the live one ({live or 'none'})",
-            "`./inv status` shows all releases; a first `./inv deploy` makes one.",
+        raise NoGoal(
+            f"{look.environment} has no verified release but the live one ({live or 'none'})",
+            f"A deploy makes one: `./inv deploy --env {look.environment}`.",
+            releases,
         )
     why = "--to names it" if to else "the last verified release but the live one"
-    armed = await _aimed(session, goal, ())
-    return Choice(
-        live, goal, why, armed, unfinished, live if live != goal else None, _live_since(releases, live, session)
-    )
+    armed = await _aimed(look, goal, ())
+    bad = live if live != goal else None
+    return Choice(live, goal, why, armed, unfinished, bad, _live_since(releases, live, look))
 
 
-async def rollback(session: Session, plan: Plan, owner: Owner, *, to: str | None, reason: str) -> Outcome:
+async def rollback(
+    session: Session, plan: Plan, owner: Owner, *, to: str | None, reason: str, agreed: Choice | None = None
+) -> Outcome:
     """Goes back to a verified release: what an unfinished run had armed, the one named, or the last before the live.
 
-    Raises LeaseHeld, NothingToRestore or Interrupted before anything is on record.
+    `agreed`: what a person said yes to; nothing else is done. Raises LeaseHeld, NothingToRestore, Refused or
+    Interrupted before anything is on record.
     """
     with Interrupts(lambda line: session.recorder.show("way back", "signal", line)) as interrupts:
         async with holding(session, owner) as lease:
-            choice = await choose(session, to)
+            choice = await choose(Look.of(session), to)
+            if agreed is not None and not _same(choice, agreed):
+                raise Refused(
+                    f"{session.environment} changed while you were asked: {choice.live or 'nothing'} is live, and a "
+                    f"rollback leads to {choice.release or 'a closed service'}; nothing was changed",
+                    "Look again, and start again if it is still needed.",
+                )
             begun = session.world.clock.monotonic()
             interrupts.no_return()
             async with ending_on_record(session):
@@ -93,6 +144,15 @@ async def rollback(session: Session, plan: Plan, owner: Owner, *, to: str | None
                 except TollgateError as error:
                     message, remedy = record_failure(session, error)
                     return finish(session, Exit.PERSON_NEEDED, message, remedy, begun)
+
+
+def _same(one: Choice, other: Choice) -> bool:
+    return (one.live, one.release, one.bad, one.settles_only) == (
+        other.live,
+        other.release,
+        other.bad,
+        other.settles_only,
+    )
 
 
 async def _roll_back(session: Session, plan: Plan, choice: Choice, reason: str, begun: float) -> Outcome:
@@ -127,25 +187,40 @@ def _verified_before(releases: Sequence[ReleaseRecord], live: ReleaseId | None) 
     return last_verified(releases[at + 1 :], but=live) or last_verified(releases, but=live)
 
 
-async def _live_or_unclear(session: Session) -> ReleaseId | None:
+async def _live_or_unclear(look: Look) -> ReleaseId | None:
     """The live release; None where the target is closed or half, which a rollback is there to mend."""
+    if look.comes_up is not None:
+        return look.comes_up
     try:
-        return await session.world.target.traffic.live()
+        return await look.target.traffic.live()
     except TollgateError as error:
-        session.recorder.show("rollback", "look", f"what is live is unclear: {error}")
+        look.tell(f"what is live is unclear: {error}")
         return None
 
 
-async def _aimed(session: Session, goal: ReleaseId | None, kept: Sequence[Armed]) -> tuple[Armed, ...]:
+async def _aimed(look: Look, goal: ReleaseId | None, kept: Sequence[Armed]) -> tuple[Armed, ...]:
     """Checkpoints that lead to `goal`. The doors are put back as `kept` has them, or as they stand now."""
-    context = RestoreContext(session.world.target, session.world.clock, session.who, "rollback", goal)
-    captured = {one.name: one.captured for one in kept if session.catalogue.checkpoints[one.name].reopens}
-    for name, checkpoint in session.catalogue.checkpoints.items():
+    context = RestoreContext(look.target, look.clock, look.who, "rollback", goal)
+    captured = {one.name: one.captured for one in kept if look.checkpoints[one.name].reopens}
+    for name, checkpoint in look.checkpoints.items():
         if name not in captured:
             captured[name] = await checkpoint.capture(context)
-    return tuple(Armed(name, captured[name]) for name in session.catalogue.checkpoints)
+    return tuple(Armed(name, captured[name]) for name in look.checkpoints)
 
 
-def _live_since(releases: Sequence[ReleaseRecord], live: ReleaseId | None, session: Session) -> datetime:
-    day = session.world.clock.now() - timedelta(days=1)
-    return next((one.since for one in releases if one.id == live), day)
+def _live_since(releases: Sequence[ReleaseRecord], live: ReleaseId | None, look: Look) -> datetime:
+    """Since when the live release may have taken payments; a day ago where nothing tells."""
+    told = [one.since for one in releases if one.id == live]
+    served = serving_since(look.entries, live)
+    told += [served] if served else []
+    return min(told, default=look.clock.now() - timedelta(days=1))
+
+
+def serving_since(entries: Sequence[Entry], release: ReleaseId | None) -> datetime | None:
+    """When `release` was last switched in, or opened again by a way back; None where that is not on record."""
+    for entry in reversed(entries):
+        opened = entry.kind is Kind.REOPENED
+        switched = entry.kind is Kind.RELEASE_MARKED and entry.data["state"] == ReleaseState.LIVE.value
+        if release is not None and (opened or switched) and entry.data["release"] == release:
+            return entry.at
+    return None

@@ -38,7 +38,8 @@ class Answer:
         except ValueError:
             found = self.body[:80].decode("utf-8", "replace")
             raise ServiceGarbled(
-                f"{self.method} {self.path}: answered {self.status} with {found!r}, JSON is expected",
+                f"{self.method} {self.path}: answered {self.status} in {self.took_ms:g} ms with {found!r}, "
+                "JSON is expected",
                 "Check that the path under `contract:` is the service's own.",
             ) from None
 
@@ -47,7 +48,8 @@ class Answer:
         value = self.json()
         if not isinstance(value, dict) or name not in value:
             raise ServiceGarbled(
-                f"{self.method} {self.path}: the answer has no member `{name}`",
+                f"{self.method} {self.path}: the answer {self.status}, after {self.took_ms:g} ms, "
+                f"has no member `{name}`",
                 "See docs/service.md for the contract.",
             )
         return value[name]
@@ -82,11 +84,12 @@ class Service:
                 )
         except httpx.HTTPError as error:
             raise ServiceUnreachable(
-                f"{method} {self.base}{path}: no answer ({type(error).__name__}: {error})",
+                f"{method} {self.base}{path}: no answer after {_since_ms(begun):g} ms "
+                f"({type(error).__name__}: {error})",
                 "Look at the service's own log; `./inv status` shows what runs.",
             ) from error
-        took_ms = (time.perf_counter() - begun) * 1000
-        return Answer(method, path, response.status_code, dict(response.headers), response.content, round(took_ms, 1))
+        took_ms = _since_ms(begun)
+        return Answer(method, path, response.status_code, dict(response.headers), response.content, took_ms)
 
     async def create_payment(
         self, reference: str, amount: int, course: str, *, currency: str = "ZAR", proof: Secret | None = None
@@ -123,3 +126,7 @@ class Service:
             content=body,
             headers={"Content-Type": "application/json", **headers},
         )
+
+
+def _since_ms(begun: float) -> float:
+    return round((time.perf_counter() - begun) * 1000, 1)

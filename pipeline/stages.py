@@ -204,10 +204,10 @@ async def judge(session: Session, world: World, step: PlannedStep, *, only_tells
         told = f"{only_tells}, so this does not decide: {finding.verdict}: {finding.reason}"
         finding = replace(finding, verdict=Verdict.ADVICE, reason=told)
     try:
-        return _record_finding(session, step, *_accepted(session, world, step, finding))
+        return record_finding(session, step, *_accepted(session, world, step, finding))
     except (AttributeError, TypeError, ValueError) as error:
         crashed = _crashed(session, error)
-        return _record_finding(session, step, *_accepted(session, world, step, crashed))
+        return record_finding(session, step, *_accepted(session, world, step, crashed))
 
 
 def _accepted(session: Session, world: World, step: PlannedStep, finding: Finding) -> tuple[Finding, Acceptance | None]:
@@ -247,7 +247,7 @@ def _crashed(session: Session, error: Exception) -> Finding:
     )
 
 
-def _record_finding(session: Session, step: PlannedStep, finding: Finding, acceptance: Acceptance | None) -> Finding:
+def record_finding(session: Session, step: PlannedStep, finding: Finding, acceptance: Acceptance | None) -> Finding:
     check = session.catalogue.checks[step.plugin]
     session.recorder.record(
         Kind.FINDING,

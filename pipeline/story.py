@@ -275,6 +275,11 @@ class SmokePayment:
         """Whether a person was to pay it, by a link that can be scanned."""
         return self.mode == "operator" and bool(self.link)
 
+    @property
+    def unseen(self) -> bool:
+        """Whether the run ended before it was known what became of it."""
+        return not self.mode and not self.moments
+
 
 @dataclass(frozen=True)
 class Live:
@@ -901,12 +906,17 @@ def _todo(report: RunReport) -> list[str]:
             manual = list(report.closed.manual) if report.closed else []
             return manual or [f"The manual steps are not recorded. Begin with `./inv status{where}`."]
         case Outcome.INTERRUPTED:
-            return [f"Nothing. {again}"]
+            return [*_look_for_money(report), again] if _look_for_money(report) else [f"Nothing. {again}"]
         case Outcome.BUG:
             look = f"See what serves: `./inv status{where}`."
             return [error.remedy if error else "", "Report it, with the folder of this report.", look]
         case None:
             return _todo_unfinished(report, where)
+
+
+def _look_for_money(report: RunReport) -> list[str]:
+    """Payments that may have been paid without the run having seen it."""
+    return [f"Look at the gateway whether {one.reference} was paid." for one in report.smoke if one.unseen]
 
 
 def _todo_unfinished(report: RunReport, where: str) -> list[str]:

@@ -29,7 +29,8 @@ from pipeline.events import Kind
 from pipeline.plan import Plan, PlannedStep
 from pipeline.reconcile import reconcile
 from pipeline.session import Session
-from pipeline.stages import judge, write_traceback
+from pipeline.stages import judge, record_finding, write_traceback
+from pipeline.verdict import Finding, Verdict
 from pipeline.vouched import asked_when_verified
 
 RESTORE_LIMIT = 90.0
@@ -281,7 +282,11 @@ async def _proof(session: Session, world: World, step: PlannedStep, only_tells: 
         async with asyncio.timeout(step.limit):
             finding = await judge(session, world, step, only_tells=only_tells)
     except TimeoutError:
-        return f"{step.name}: not done within its limit of {step.limit:g} s"
+        late = f"not done within its limit of {step.limit:g} s"
+        if not only_tells:
+            return f"{step.name}: {late}"
+        told = Finding(Verdict.ADVICE, f"{only_tells}, so this does not decide: {late}", "Look at the service's log.")
+        finding = record_finding(session, step, told, None)
     return "" if finding.verdict.promotes else f"{step.name}: {finding.verdict}: {finding.reason}"
 
 
@@ -302,8 +307,16 @@ async def _reconcile(session: Session, world: World, way: Way) -> list[str]:
         activated=result.activated,
         repaired=list(result.repaired),
         mismatches=[
-            {"reference": one.reference, "found": one.found, "expected": one.expected} for one in result.mismatches
+            {
+                "reference": one.reference,
+                "what": one.what.value,
+                "found": one.found,
+                "expected": one.expected,
+                "cents": one.cents,
+            }
+            for one in result.mismatches
         ],
+        cents={one.reference: one.amount for one in result.again},
         error="",
     )
     return [f"payment {one.reference}: {one.found}, expected {one.expected}" for one in result.mismatches]
@@ -311,15 +324,16 @@ async def _reconcile(session: Session, world: World, way: Way) -> list[str]:
 
 async def _tell_paid(session: Session, way: Way) -> None:
     """No release serves that could activate what was paid meanwhile: it is told, for the next release to settle."""
-    world, error, paid = session.world, "", set[str]()
+    world, error, paid = session.world, "", dict[str, int]()
     try:
         async with asyncio.timeout(SETTLE):
             made = await world.gateway.history(way.since, world.clock.now())
-        paid = {payment.reference for payment in made if payment.paid}
+        paid = {payment.reference: payment.amount for payment in made if payment.paid}
     except Exception as failure:
         error = _told(failure)
+    found, expected = "paid, and no release serves", "1 activation by the next release"
     waiting = [
-        {"reference": reference, "found": "paid, and no release serves", "expected": "1 activation by the next release"}
+        {"reference": reference, "found": found, "expected": expected, "cents": paid[reference]}
         for reference in sorted(paid)
     ]
     session.recorder.record(

@@ -40,6 +40,11 @@ def instant(at: datetime | None) -> str:
     return NOT_RECORDED if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def to_the_millisecond(at: datetime) -> str:
+    """An instant in UTC as a timeline needs it; the zone stands above it."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
 def share(value: float) -> str:
     """A share of 1 as a percentage: `95%`, `99.5%`."""
     return f"{value * 100:.1f}".removesuffix(".0") + "%"

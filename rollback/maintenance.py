@@ -5,4 +5,4 @@ from __future__ import annotations
 from pipeline.contracts import SwitchName
 from rollback.switch import SwitchCheckpoint
 
-CHECKPOINT = SwitchCheckpoint("maintenance", SwitchName.MAINTENANCE)
+CHECKPOINT = SwitchCheckpoint("maintenance", SwitchName.MAINTENANCE, "no maintenance page")

@@ -42,6 +42,10 @@ class ReleaseCheckpoint:
         else:
             await context.target.traffic.activate(ReleaseId(release))
 
+    def in_words(self, captured: Captured) -> str:
+        release = captured["release"]
+        return f"{release} serves, every byte of it read again" if release else "the service is closed: nothing served"
+
     async def confirm(self, context: RestoreContext, captured: Captured) -> Confirmation:
         release, manifest = captured["release"], captured["manifest"]
         expected = "closed, no release serves" if release is None else f"{release} serves, manifest {manifest[:12]}"

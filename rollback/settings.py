@@ -38,6 +38,10 @@ class SettingsCheckpoint:
         if await context.target.settings.in_force(release) != captured["digest"]:
             await context.target.settings.put_back(release)
 
+    def in_words(self, captured: Captured) -> str:
+        release = captured["release"]
+        return f"those kept with {release} come into force" if release else "none: no release was live"
+
     async def confirm(self, context: RestoreContext, captured: Captured) -> Confirmation:
         release, digest = captured["release"], captured["digest"]
         if release is None:

@@ -12,9 +12,11 @@ class SwitchCheckpoint:
 
     reopens = True
 
-    def __init__(self, name: str, switch: SwitchName) -> None:
+    def __init__(self, name: str, switch: SwitchName, off: str) -> None:
+        """`off`: what it means for customers that the switch is off."""
         self.name = name
         self._switch = switch
+        self._off = off
 
     async def capture(self, context: RestoreContext) -> Captured:
         found = await context.target.switches.read(self._switch)
@@ -30,6 +32,11 @@ class SwitchCheckpoint:
         return Confirmation(
             found == expected or _closed_since(found, expected), self._said(found), self._said(expected)
         )
+
+    def in_words(self, captured: Captured) -> str:
+        """A door that a person closed is theirs to open."""
+        switch = _switch(captured)
+        return self._off if switch is None else f"stays closed, since {switch.since} by {switch.who}: {switch.why}"
 
     def _said(self, value: SwitchOn | None) -> str:
         if value is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from checks.facts.retry_after import NOT_SAID, RetryAfter, http_date, parse
@@ -33,6 +33,7 @@ class Met:
     status: int
     retry_after: RetryAfter = NOT_SAID
     lost: str = ""
+    took_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,12 @@ async def one(world: World, send: Send) -> Met:
 
 
 async def _one(world: World, client: httpx.AsyncClient, send: Send) -> Met:
+    begun = world.clock.monotonic()
+    met = await _met(world, client, send)
+    return replace(met, took_ms=round((world.clock.monotonic() - begun) * 1000))
+
+
+async def _met(world: World, client: httpx.AsyncClient, send: Send) -> Met:
     import httpx
 
     try:

@@ -22,15 +22,19 @@ class Problem:
 
 
 def verdict_of(
-    problems: Iterable[Problem], unread: Iterable[str], fine: str, evidence: Mapping[str, object]
+    problems: Iterable[Problem], unread: Iterable[str], fine: str, evidence: Mapping[str, object], asked: str = ""
 ) -> Finding:
-    """FAIL before INCONCLUSIVE before ADVICE before PASS with the reason `fine`; `unread` is what was not judged."""
+    """FAIL before INCONCLUSIVE before ADVICE before PASS with the reason `fine`; `unread` is what was not judged.
+
+    `asked` says what was sent, what came back, and in how many ms; it ends every reason.
+    """
+    asked = f" ({asked})" if asked else ""
     found = [*problems, *(Problem(Verdict.INCONCLUSIVE, "", f"not judged: {what}", _UNREAD_FIX) for what in unread)]
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.ADVICE):
         if worst := [problem for problem in found if problem.verdict is verdict]:
             reason, remedy = _told(worst)
-            return Finding(verdict, reason, remedy, {**evidence, "problems": [_line(p) for p in found][:50]})
-    return passed(fine, **evidence)
+            return Finding(verdict, reason + asked, remedy, {**evidence, "problems": [_line(p) for p in found][:50]})
+    return passed(fine + asked, **evidence)
 
 
 _UNREAD_FIX = "Make these pages answer, or name the right ones under `contract:`."

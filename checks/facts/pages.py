@@ -66,6 +66,13 @@ class Pages:
         beyond = f" ({counted(self.beyond, 'further link')} not followed)" if self.beyond else ""
         return f"{counted(len(self.pages), 'page')}{beyond}"
 
+    @property
+    def asked(self) -> str:
+        """What was sent, what came back, and in how many ms."""
+        statuses = ", ".join(map(str, sorted({page.served.status for page in self.pages})))
+        slowest_ms = max((page.served.took_ms for page in self.pages), default=0)
+        return f"{counted(len(self.pages), 'GET')} answered {statuses}, the slowest in {slowest_ms} ms"
+
 
 async def pages(world: World) -> Pages:
     """Once per run. Raises ServiceUnreachable when nothing answers at all, Unjudged when there is no page."""

@@ -131,7 +131,10 @@ def _status(answer: Answer) -> str:
         return ""
     status = answer.member("status")
     if answer.status != 200 or not isinstance(status, str) or not status:
-        raise ServiceGarbled(f"GET {answer.path}: answered {answer.status} with status {status!r}; a text is expected")
+        raise ServiceGarbled(
+            f"GET {answer.path}: answered {answer.status} in {answer.took_ms:g} ms with status {status!r}; "
+            "a text is expected"
+        )
     return status
 
 
@@ -141,7 +144,8 @@ def _enrolled(answer: Answer) -> tuple[bool, int]:
     active, count = answer.member("active"), answer.member("activations")
     if answer.status != 200 or not isinstance(active, bool) or not isinstance(count, int) or isinstance(count, bool):
         raise ServiceGarbled(
-            f"GET {answer.path}: answered {answer.status} with active {active!r} and activations {count!r}; "
+            f"GET {answer.path}: answered {answer.status} in {answer.took_ms:g} ms with active {active!r} and "
+            f"activations {count!r}; "
             "a boolean and a count are expected"
         )
     return active, count

@@ -57,6 +57,7 @@ class Inventory:
     recorded: Recorded | None
     hosts: tuple[tuple[str, str], ...] = ()
     """Pages, and the foreign hosts that their policies let scripts come from, whoever puts them into the page."""
+    asked: str = ""
 
 
 async def inventory(world: World, check: str) -> Inventory:
@@ -80,6 +81,7 @@ async def inventory(world: World, check: str) -> Inventory:
         str(world.run.release or ""),
         recorded(world, check),
         tuple(dict.fromkeys((page.path, host) for page in found.pages for host in _hosts(page))),
+        found.asked,
     )
 
 

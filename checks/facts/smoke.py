@@ -166,20 +166,20 @@ async def _pay(world: World, params: Smoke, fact: Initialised, link: PayLink) ->
 async def _gone_on(world: World, params: Smoke, spent: AlreadySpent) -> Paid:
     """Goes on with what this run has paid for already. Raises Unjudged (SKIPPED), or `spent` where there is nothing."""
     marker = world.spec.contract.smoke_prefix + _OWN
+    begun = world.clock.monotonic()
     created, link, seen = await paid_for_already(world, spent, marker)
     if not seen.paid:
         limits.refuse_what_may_cost_more(world, params.mode, created, link, seen)
-        return await _paid(world, params, created, link, earlier=True)
-    begun = world.clock.monotonic()
-    return Paid(created, link, params.mode, 0, seen, 0, begun, earlier=True)
+        return await _paid(world, params, created, link)
+    return Paid(created, link, params.mode, 0, seen, _since_ms(world, begun), begun, earlier=True)
 
 
-async def _paid(world: World, params: Smoke, created: Created, link: PayLink, *, earlier: bool = False) -> Paid:
+async def _paid(world: World, params: Smoke, created: Created, link: PayLink) -> Paid:
     begun = world.clock.monotonic()
     if params.mode == "operator":
         seen, moments = await smoke_person.pays(world, created, link, params.wait)
         took_ms = _since_ms(world, begun)
-        return Paid(created, link, params.mode, 0, seen, took_ms, begun, moments_ms=moments, earlier=earlier)
+        return Paid(created, link, params.mode, 0, seen, took_ms, begun, moments_ms=moments)
     page_status = await pay_page.pay(world, link)
     page_ms = _since_ms(world, begun)
     seen = await world.gateway.status(link.id)
@@ -188,7 +188,7 @@ async def _paid(world: World, params: Smoke, created: Created, link: PayLink, *,
         seen = await world.gateway.status(link.id)
     took_ms = _since_ms(world, begun)
     moments = {"paid": took_ms} if seen.paid else {}
-    return Paid(created, link, params.mode, page_status, seen, took_ms, begun, page_ms, moments, earlier)
+    return Paid(created, link, params.mode, page_status, seen, took_ms, begun, page_ms, moments)
 
 
 async def settled(world: World, params: Smoke) -> Settled:

@@ -35,7 +35,7 @@ def refuse_card_at_a_real_gateway(world: World) -> None:
         raise Unjudged(
             failed(
                 f"mode card is for the sandbox and for test mode; {world.addresses.gateway} takes real money, "
-                "so nothing was sent",
+                "so no card was sent to it",
                 "Use `with: {mode: operator, cap: ...}` (a person pays) or mode initialise (nobody pays).",
             )
         )

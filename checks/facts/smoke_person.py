@@ -47,6 +47,11 @@ async def pays(world: World, created: Created, link: PayLink, wait_s: float) -> 
         while not asking.done() and (left := wait_s - (world.clock.monotonic() - begun)) > 0:
             world.tell(f"waiting for somebody to pay: {_clock(left)} left", Manner.PASSING)
             await _either(asking, world.clock.sleep(min(_TICK_S, left)))
+    except asyncio.CancelledError:
+        world.tell(
+            f"Not waited for any longer. Whoever has the link may still pay {created.reference}: look at the gateway."
+        )
+        raise
     finally:
         asking.cancel()
         ended = await asyncio.gather(asking, return_exceptions=True)

@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ class _Unread(Exception):
 class Served:
     """One answer. `headers` are as sent, names in lower case, values as Latin-1. `cut`: the body was longer.
 
-    Where there was no answer, `status` is 0 and `problem` says why.
+    Where there was no answer, `status` is 0 and `problem` says why. `took_ms` is the whole exchange.
     """
 
     method: str
@@ -44,6 +44,7 @@ class Served:
     body: bytes = b""
     cut: bool = False
     problem: str = ""
+    took_ms: int = 0
 
     def all(self, name: str) -> tuple[str, ...]:
         return tuple(value.strip() for header, value in self.headers if header == name)
@@ -60,7 +61,7 @@ class Served:
 
     def __str__(self) -> str:
         told = f"answered {self.status}" if self.status else f"no answer ({self.problem})"
-        return f"{self.method} {self.url}: {told}"
+        return f"{self.method} {self.url}: {told} after {self.took_ms} ms"
 
 
 class Visitor:
@@ -71,6 +72,7 @@ class Visitor:
 
         client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._client = client
+        self._clock = world.clock
         self._home = origin(world.addresses.service)
         # While the door is closed for a run, the run's own proofs may pass; nobody else ever sees the token.
         self._proof = {PROOF_HEADER: world.run.proof_token.reveal()}
@@ -90,11 +92,19 @@ class Visitor:
         content: bytes | None = None,
     ) -> Served:
         """`largest` bounds the body that is kept, in bytes after decompression."""
+        async with self._turn:
+            begun = self._clock.monotonic()
+            served = await self._answer(method, url, largest, headers or {}, content)
+            return replace(served, took_ms=round((self._clock.monotonic() - begun) * 1000))
+
+    async def _answer(
+        self, method: str, url: str, largest: int, headers: Mapping[str, str], content: bytes | None
+    ) -> Served:
         import httpx
 
         try:
-            async with self._turn, asyncio.timeout(LIMIT_S):
-                return await self._asked(method, url, largest, headers or {}, content)
+            async with asyncio.timeout(LIMIT_S):
+                return await self._asked(method, url, largest, headers, content)
         except TimeoutError:
             return Served(method, url, 0, problem=f"not within {LIMIT_S:g} s")
         except _Unread as unread:

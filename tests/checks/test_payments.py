@@ -220,6 +220,7 @@ async def test_waiting_for_a_person_can_be_broken_off(shopping: Shopping) -> Non
         await waiting
     await world.facts.stop()
     assert asyncio.all_tasks() - before == set()
+    assert "may still pay smoke-pay-" in told.said
 
 
 @dataclass
@@ -317,6 +318,7 @@ async def test_a_second_attempt_pays_the_link_that_was_counted_and_not_paid(shop
     till.declines = False
     finding = await ask(CHECKS["payment.is_paid"], replace(world, facts=Facts()), **CARD)
     assert (finding.verdict, finding.evidence["reference"]) == (Verdict.PASS, first), finding
+    assert "the pay page answered the card" in finding.reason
     assert paid_at(till) == [first]
 
 

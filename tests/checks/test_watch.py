@@ -245,6 +245,7 @@ def test_suspicion_lines(events: int, webhooks: int, seconds: float, verdict: st
         ([guarded(0), guarded(5, payment_refused=20)], {}, "ADVICE"),
         ([guarded(90, rate_limited=90), guarded(5, rate_limited=500)], {}, "FAIL"),
         ([guarded(0), guarded(50, webhook_denied=1)], {}, "ADVICE"),
+        ([guarded(0), guarded(500, webhook_denied=1, **{f"kind_{n}": 2 for n in range(20)})], {}, "ADVICE"),
         ([guarded(0), guarded(50, webhook_unknown=1)], {"telling": ()}, "PASS"),
         ([guarded(0, enrolment_revoked=1), guarded(50, enrolment_revoked=1)], {}, "PASS"),
         ([page(0), page(50)], {}, "INCONCLUSIVE"),

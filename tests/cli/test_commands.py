@@ -110,6 +110,18 @@ def test_bad_release_is_taken_back(story: Story) -> None:
     assert story.bad.data["exit_code"] == 3
 
 
+def test_every_proof_says_what_was_sent_what_came_back_and_when(story: Story) -> None:
+    """Each finding of the shipped pipeline's proofs, good or bad, holds its milliseconds; a bad one what to do."""
+    told = [
+        entry.data for entry in story.cli.entries() if entry.kind is Kind.FINDING and entry.data["stage"] == "prove"
+    ]
+    judged = [one for one in told if one["verdict"] != "SKIPPED"]
+    assert {one["verdict"] for one in judged} >= {"PASS", "FAIL"}
+    assert len({one["check"] for one in judged}) > 15
+    assert [one["check"] for one in judged if not re.search(r"\d ms", one["reason"])] == []
+    assert [one["check"] for one in judged if one["verdict"] != "PASS" and not one["remedy"]] == []
+
+
 def test_killed_run_is_refused_then_rolled_back(story: Story) -> None:
     """After SIGKILL a deploy is refused with 4 and names the ways on; one rollback ends with 0."""
     assert story.killed.code == -signal.SIGKILL
@@ -117,6 +129,15 @@ def test_killed_run_is_refused_then_rolled_back(story: Story) -> None:
     assert "deploy --resume" in story.refused.data["remedy"]
     assert story.rollback.code == 0, story.rollback.err
     assert story.rollback.data["exit_code"] == 0
+
+
+def test_run_that_went_back_leaves_an_incident(story: Story) -> None:
+    """A deploy that was taken back and a rollback print where their incident.md lies; no other does."""
+    for ended in (story.bad, story.rollback):
+        path = Path(ended.err.rpartition("Incident: ")[2].strip())
+        assert f"run `{ended.data['header']['run']}`" in path.read_text("utf-8")
+        assert path.with_name("report.md").is_file()
+    assert "Incident: " not in story.good.out + story.interrupted.out
 
 
 def test_interrupted_run_changes_nothing(story: Story) -> None:

@@ -229,10 +229,13 @@ async def test_only_the_name_of_the_environment_is_a_yes(
     assert "account mode live" in capsys.readouterr().err
 
 
-async def test_nobody_at_the_keyboard_is_no_yes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job must say --yes; without it nothing is sent."""
+@pytest.mark.parametrize("stdin", [io.StringIO("production\n"), None])
+async def test_nobody_at_the_keyboard_is_no_yes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stdin: io.StringIO | None
+) -> None:
+    """A job, with its stdin closed or not, must say --yes; without it nothing is sent."""
     session: Any = _Session(tmp_path)
-    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin", stdin)
     with pytest.raises(Usage, match="nobody is at the keyboard"):
         await smoke._consent(session, 100)
 

@@ -81,6 +81,15 @@ def test_a_log_holds_the_link_and_no_picture(kind: ConsoleKind) -> None:
     assert not set(written) & set("█▀▄")
 
 
+def test_times_of_a_log_never_go_back() -> None:
+    """What is told while a check waits has the time of now; a line without a time of its own is not earlier."""
+    late = EPOCH + timedelta(seconds=40)
+    written = told("plain", line("9 s left"), line("interrupted", manner=None), now=lambda: late)
+    times = [float(at) for at in re.findall(r"^\[ *([\d.]+) s\]", written, re.MULTILINE)]
+    assert times == sorted(times)
+    assert times[-2] == times[-1]
+
+
 def test_without_colours_the_code_is_drawn_in_light_modules() -> None:
     """NO_COLOR is obeyed; most terminals are dark, so that light is what is drawn."""
     written = told("terminal", line(LINK, Manner.SCAN), NO_COLOR="1")
@@ -203,6 +212,20 @@ def test_the_report_holds_amount_link_code_and_times() -> None:
     assert qr.as_path(qr.modules(LINK)) in html
     assert "<script" not in html
     assert "src=" not in html
+
+
+def test_money_that_the_run_did_not_follow_to_its_end_is_to_be_looked_for() -> None:
+    """Who breaks off while a person pays is told, in the report and in what to do, that it may have been paid."""
+    tale = Tale()
+    tale.starts("smoke")
+    with tale.stage("prove"):
+        tale.begins("prove", "payment.is_paid")
+        tale.tell(Kind.MONEY_SPENT, reference="smoke-pay-1", cents=150, cap_cents=300)
+    tale.ends("interrupted", 130, "interrupted by a signal")
+    built = report.build(tale.entries)
+    assert built.answers.todo[0] == "Look at the gateway whether smoke-pay-1 was paid."
+    for page in (report.as_html(built), report.as_markdown(built)):
+        assert "look at the gateway whether it was paid" in page
 
 
 def test_a_card_payment_needs_no_code() -> None:

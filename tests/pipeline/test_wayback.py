@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,10 +145,10 @@ async def test_old_release_that_is_not_proven_stays_closed(yard: Yard, found: Fi
     assert not yard.told(Kind.REOPENED)
 
 
-async def with_a_new_proof(yard: Yard, *, acceptable: bool) -> None:
+async def with_a_new_proof(yard: Yard, *, acceptable: bool, timeout: str = "5 s") -> None:
     """The old release is verified; then pipeline.yaml asks for a proof more, which both releases fail."""
     assert (await yard.deploy(OLD)).exit is Exit.DONE
-    prove = [*STORY["prove"], {"check": "proof.new"}]
+    prove = [*STORY["prove"], {"check": "proof.new", "timeout": timeout}]
     yard.spec = spec_of({**STORY, "prove": prove})
     made = Yard(yard.folder, {**STORY, "prove": prove}).checks["proof.new"]
     yard.checks["proof.new"] = replace(made, gather=yard.saying("proof.new"), acceptable=acceptable)
@@ -163,6 +164,21 @@ async def test_proof_that_is_newer_than_the_old_release_only_tells(tmp_path: Pat
     found = [told for told in yard.told(Kind.FINDING) if told["check"] == "proof.new"]
     assert [told["verdict"] for told in found] == ["FAIL", "ADVICE"]
     assert "verified before this was asked of it" in found[-1]["reason"]
+
+
+@pytest.mark.parametrize(("acceptable", "exit_code"), [(True, Exit.RESTORED), (False, Exit.PERSON_NEEDED)])
+async def test_newer_proof_that_does_not_end_only_tells_too(tmp_path: Path, acceptable: bool, exit_code: Exit) -> None:
+    """I2: out of time is as good a reason as a refusal: it is on record, and decides where nobody may accept it."""
+    yard = Yard(tmp_path)
+    await with_a_new_proof(yard, acceptable=acceptable, timeout="200 ms")
+
+    async def never(_world: World) -> Finding:
+        return await asyncio.Event().wait() and BAD
+
+    yard.says["proof.new"] = never
+    assert (await yard.deploy(NEW)).exit is exit_code
+    found = [told["verdict"] for told in yard.told(Kind.FINDING) if told["check"] == "proof.new"]
+    assert found == (["ADVICE"] if acceptable else [])
 
 
 async def test_newer_proof_that_nobody_may_accept_keeps_the_old_release_closed(tmp_path: Path) -> None:
@@ -213,6 +229,7 @@ async def test_paid_order_without_activation_is_repaired(yard: Yard) -> None:
         "paid": 1,
         "activated": 1,
         "repaired": ["order-1"],
+        "cents": {"order-1": 100},
         "mismatches": [],
         "error": "",
     }
