@@ -20,6 +20,7 @@ API_SECRET = "VITE_IKHOKHA_API_SECRET"
 
 LINK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SEE_SETTINGS = f"Check {API_URL}, the network and the gateway's own status page, then run again."
+_LONGEST_URL = 2000
 _ACCOUNT_REFUSED = frozenset({401, 403})
 
 
@@ -112,7 +113,7 @@ def is_refusal(answer: Answer) -> bool:
 
 def refused(answer: Answer, value: Mapping[str, Any]) -> GatewayRefused:
     """The refusal in an answer: CredentialsRefused where it is about the account or its signature."""
-    code, message = str(value.get("responseCode", ""))[:20], str(value.get("message", ""))[:200]
+    code, message = _shown(value.get("responseCode", ""), 20), str(value.get("message", ""))[:200]
     said = f"HTTP {answer.status}, responseCode {code or 'none'}" + (f", {message!r}" if message else "")
     about_account = code == wire.BAD_SIGNATURE or answer.status in _ACCOUNT_REFUSED
     if about_account:
@@ -133,9 +134,17 @@ def garbled(answer: Answer, what: str) -> GatewayGarbled:
     )
 
 
+def _shown(value: object, longest: int) -> str:
+    return "".join(char if char.isprintable() else "?" for char in str(value)[:longest])
+
+
 def _leads_to(url: str, link_id: str) -> bool:
+    """Whether a person can be sent there: nothing in it hides, forges or breaks what a terminal shows."""
+    if len(url) > _LONGEST_URL or not url.isprintable() or not url.isascii() or " " in url:
+        return False
     try:
         parts = urlsplit(url)
-        return parts.scheme == "https" and bool(parts.hostname) and parts.path.rsplit("/", 1)[-1] == link_id
+        named = bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+        return parts.scheme == "https" and named and parts.path.rsplit("/", 1)[-1] == link_id
     except ValueError:
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ LARGEST_ANSWER = 16_000_000
 """Bytes; a longer answer is garbled. A history of a hundred thousand payments fits."""
 SEE_STATUS = "A link may exist all the same: ask what became of the reference before anything is sent again."
 
+_GZIP = zlib.MAX_WBITS | 16
 _NO_ANSWER_FROM = frozenset({502, 503, 504})
 """Sent by what stands in front of the gateway, or by one that is overloaded: nothing is known about the effect."""
 
@@ -66,10 +68,11 @@ class Line:
         key, secret = self.account()
         asked = f"{method} {base}{path}"
         headers = {wire.HEADER_APP: key, wire.HEADER_SIGN: wire.sign(secret, path, body), "Accept": "application/json"}
+        headers["Accept-Encoding"] = "identity"
         if body:
             headers["Content-Type"] = "application/json"
         url = base + path + (f"?{urlencode(query)}" if query else "")
-        limit = self.number(TIMEOUT, 45000) / 1000
+        limit = self._limit()
         journey = _Journey(asked, creates=method == "POST")
         # Connecting has its own limit, well within the whole: a handshake that is cancelled leaves its socket open.
         timeout = httpx.Timeout(limit, connect=limit / 3)
@@ -82,11 +85,9 @@ class Line:
                     answer = Answer(asked, response.status_code, await _bounded(asked, response))
         except TimeoutError:
             raise journey.unanswered(f"no whole answer within {limit:g} s ({TIMEOUT})") from None
-        except httpx.DecodingError as error:
-            raise GatewayGarbled(f"{asked}: an answer that cannot be decoded ({error})", SEE_SETTINGS) from None
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise GatewayUnreachable(f"not asked: {asked} is no address ({error})", f"Set {API_URL}.") from None
-        except httpx.HTTPError as error:
+        except zlib.error as error:
+            raise GatewayGarbled(f"{asked}: an answer that cannot be unpacked ({error})", SEE_SETTINGS) from None
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: a redirect to no host name
             raise journey.unanswered(f"no answer ({type(error).__name__}: {error})") from error
         if answer.status in _NO_ANSWER_FROM or (answer.status >= 500 and not answers.is_refusal(answer)):
             raise journey.unanswered(f"no answer from the gateway itself (HTTP {answer.status})")
@@ -94,12 +95,19 @@ class Line:
 
     def _base(self) -> str:
         base = self._settings.text(API_URL).strip().rstrip("/")
-        if not re.fullmatch(r"https://[^\s/?#@]+", base) or not _has_port(base):
+        if not re.fullmatch(r"https://[^\s/?#@]+", base) or not _is_address(base):
             raise GatewayUnreachable(
                 f"not asked: {API_URL} is {base[:80]!r}; an https address without path is allowed",
                 f"Set {API_URL}, e.g. https://api.ikhokha.com.",
             )
         return base
+
+    def _limit(self) -> float:
+        """The time limit of one request, in s. Raises GatewayRefused for none."""
+        milliseconds = self.number(TIMEOUT, 45000)
+        if not milliseconds:
+            raise GatewayRefused(f"not asked: {TIMEOUT} is 0; milliseconds are expected", f"Set {TIMEOUT}, e.g. 45000.")
+        return milliseconds / 1000
 
     def account(self) -> tuple[str, str]:
         """Application ID and Secret. Raises CredentialsRefused, which names the setting, for half an account."""
@@ -121,17 +129,20 @@ class Line:
         return int(text)
 
 
-def _has_port(base: str) -> bool:
+def _is_address(base: str) -> bool:
     try:
-        return urlsplit(base).port != 0
-    except ValueError:
+        return urlsplit(base).port != 0 and bool(httpx.URL(base).host)
+    except (ValueError, httpx.InvalidURL):
         return False
 
 
 async def _bounded(asked: str, response: httpx.Response) -> bytes:
+    """The answer, plain or as gzip. Never unpacks more than is allowed: a few hundred bytes may hold gigabytes."""
     body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
+    packed = response.headers.get("Content-Encoding", "").strip().lower() == "gzip"
+    unpacker = zlib.decompressobj(_GZIP) if packed else None
+    async for chunk in response.aiter_raw():
+        body += unpacker.decompress(chunk, LARGEST_ANSWER + 1 - len(body)) if unpacker else chunk
         if len(body) > LARGEST_ANSWER:
             raise GatewayGarbled(f"{asked}: an answer of more than {LARGEST_ANSWER} bytes", SEE_SETTINGS)
     return bytes(body)

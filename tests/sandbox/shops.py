@@ -63,12 +63,12 @@ class SandboxGateway:
     def faults(self, **members: object) -> None:
         """Switches these faults on and all others off, in one step."""
         headers = {"Authorization": f"Bearer {self.addresses.token.reveal()}"}
-        with httpx.Client(base_url=self.addresses.control, headers=headers, trust_env=False) as client:
+        with httpx.Client(base_url=self.addresses.control, headers=headers, verify=self.tls, trust_env=False) as client:
             client.post("/faults", json=Faults().as_data() | members).raise_for_status()
 
     def payments(self, reference: str) -> list[dict[str, Any]]:
         headers = {"Authorization": f"Bearer {self.addresses.token.reveal()}"}
-        with httpx.Client(base_url=self.addresses.control, headers=headers, trust_env=False) as client:
+        with httpx.Client(base_url=self.addresses.control, headers=headers, verify=self.tls, trust_env=False) as client:
             return [row for row in client.get("/payments").json() if row["reference"] == reference]
 
     def pay(self, url: str, card: str = GOOD_CARD) -> str:

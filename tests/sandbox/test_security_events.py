@@ -237,6 +237,26 @@ async def test_a_proof_of_the_pipeline_explains_the_refusals_it_causes(watched: 
     assert all(event.reason.startswith("a webhook with ") for event in rig.events)
 
 
+@pytest.mark.parametrize(
+    ("name", "params", "kind"),
+    [
+        ("enrolment.needs_payment", {}, "webhook.denied"),
+        ("webhook.duplicate_is_harmless", {"mode": "initialise"}, "webhook.denied"),
+        ("webhook.sources_enforced", {}, "webhook.unknown"),
+    ],
+)
+async def test_what_a_proof_signs_for_nobody_s_payment_is_explained_too(
+    watched: Watched, name: str, params: dict[str, Any], kind: str
+) -> None:
+    """What the service tells as denied or unknown, as if somebody held the secret, is on record as sent by a check."""
+    rig = watched.rig
+    contract = rig.world.spec.contract.model_copy(update={"webhook_sources": ("198.51.100.7",)})
+    await ask(CHECKS[name], replace(rig.world, spec=rig.world.spec.model_copy(update={"contract": contract})), **params)
+    told = {event["reference"] for event in watched.events() if event["kind"] == kind}
+    assert told == {event.reference for event in rig.events if event.source == name}
+    assert len(told) == 1
+
+
 async def test_a_probe_is_on_record_before_it_is_sent(watched: Watched) -> None:
     """Where the record cannot be written nothing forged leaves the machine."""
 

@@ -495,6 +495,7 @@ def test_every_mistake_in_the_settings_is_named_at_once(own_area: Area) -> None:
     wrong = {
         "VITE_IKHOKHA_TIMEOUT": "soon",
         "VITE_IKHOKHA_API_URL": "http://x",
+        "PUBLIC_URL": "https://[::1",
         "VITE_IKHOKHA_TEST_MODE": "true",
         "VITE_IKHOKHA_API_SECRET": " ",
         "TLS_KEY": "/no/such/file",
@@ -520,10 +521,45 @@ def test_a_second_release_beside_the_first_shares_the_orders(area: Area, shop: R
         references = [new_reference() for _ in range(6)]
         for reference in references:
             second.paid(reference)
-        assert [shop.activations(reference) for reference in references] == [1] * 6
+        assert [second.activations(reference) for reference in references] == [1] * 6
         second.stop()
         second.client.close()
         assert second.process.wait(30) == 0
+
+
+def test_a_release_that_dies_among_its_webhooks_doubles_and_loses_nothing(
+    own_area: Area, gateway: SandboxGateway
+) -> None:
+    """Fifty webhooks for two orders meet two releases, and one is killed: each order is activated once all the same."""
+    gateway.faults(withhold_webhooks=True)
+    release = own_area.build("killed")
+    with own_area.running(release) as first, own_area.running(own_area.build("survives")) as second:
+        paid = {}
+        for reference in (new_reference(), new_reference()):
+            created = first.create(reference).json()
+            gateway.pay(created["paylinkUrl"])
+            paid[reference] = gateway.signed(created["paylinkID"], reference)
+        messages = list(paid.values()) * 25
+
+        def deliver(message: tuple[bytes, dict[str, str]]) -> str:
+            typed = {"Content-Type": "application/json", **message[1]}
+            try:
+                with httpx.Client(verify=gateway.tls, trust_env=False, timeout=20) as one:
+                    return str(one.post(own_area.url + WEBHOOK, content=message[0], headers=typed).json()["result"])
+            except httpx.TransportError:
+                return "lost"
+
+        with ThreadPoolExecutor(16) as deliveries:
+            results = deliveries.map(deliver, messages)
+            told = [next(results)]
+            first.process.kill()
+            told.extend(results)
+        second.client.close()
+        second.client = httpx.Client(base_url=second.url, verify=gateway.tls, trust_env=False, timeout=20)
+        assert set(told) <= {"accepted", "duplicate", "deferred", "lost"}
+        assert [eventually(lambda r=reference: second.status(r) == "paid") for reference in paid] == [True] * 2
+        assert {second.webhook(*message).json()["result"] for message in paid.values()} == {"duplicate"}
+        assert [second.activations(reference) for reference in paid] == [1, 1]
 
 
 def test_a_draining_release_finishes_what_it_has_and_says_goodbye(own_area: Area, gateway: SandboxGateway) -> None:

@@ -7,12 +7,13 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from sandbox.shop.server.faults import FAULTS
-from sandbox.shop.server.faulty import BREAKS, broken
+from sandbox.shop.server.faulty import BREAKS, IN_PAGES, broken
 from sandbox.shop.server.seams import Seams
 from tests.sandbox.shops import ROOT, build
 
@@ -104,15 +105,17 @@ def test_every_fault_of_the_table_has_one_sentence(name: str) -> None:
 
 def test_every_fault_of_the_table_breaks_something() -> None:
     """No fault exists in name only, and none breaks the shop without being in the table."""
-    in_pages = {"secret-in-bundle"}
-    assert set(BREAKS) | in_pages == set(FAULTS)
-    assert all(f'"{name}" in faults' in (ROOT / "sandbox" / "shop" / "build.py").read_text() for name in in_pages)
+    assert set(BREAKS) | IN_PAGES == set(FAULTS)
+    assert all(f'"{name}" in faults' in (ROOT / "sandbox" / "shop" / "build.py").read_text() for name in IN_PAGES)
+    assert broken(IN_PAGES) == Seams()
 
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_every_fault_changes_a_careful_answer(name: str) -> None:
-    """A release with a fault is not the careful one."""
-    assert broken([name]) != Seams()
+    """A release with a fault is the careful one but for one or two answers."""
+    faulty, careful = broken([name]), Seams()
+    changed = [seam.name for seam in fields(Seams) if getattr(faulty, seam.name) != getattr(careful, seam.name)]
+    assert 1 <= len(changed) <= 2, changed
 
 
 def test_faults_come_together() -> None:

@@ -6,8 +6,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-import httpx
-from aiohttp import web, web_response, web_urldispatcher
+from aiohttp import ClientSession, web, web_response, web_urldispatcher
 from aiohttp.typedefs import Handler, Middleware
 
 from . import logs
@@ -75,7 +74,7 @@ def build(
     courses: Mapping[str, Course],
     pages: Pages,
     store: Store,
-    http: httpx.AsyncClient,
+    http: ClientSession,
     connections: Connections,
     clock: Clock,
 ) -> Shop:

@@ -123,6 +123,15 @@ def read_courses(path: Path) -> Mapping[str, Course]:
     return {course.id: course for course in courses}
 
 
+def _is_https(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        named = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        return False
+    return parts.scheme == "https" and named and not (parts.query or parts.fragment)
+
+
 class _Reader:
     """Takes variables and collects mistakes. What it returns for a mistake is never used."""
 
@@ -151,8 +160,7 @@ class _Reader:
 
     def https(self, name: str) -> str:
         value = self.text(name).rstrip("/")
-        parts = urlsplit(value)
-        if value and (parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment):
+        if value and not _is_https(value):
             self.mistakes.append(f"{name}: found {value[:80]!r}; an https address is allowed")
         return value
 

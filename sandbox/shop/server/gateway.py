@@ -18,7 +18,8 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-import httpx
+import aiohttp
+from yarl import URL
 
 from . import ikhokha_wire as wire
 from .config import WEBHOOK_PATH, Config
@@ -30,6 +31,7 @@ customer who cancelled may come back, and is no failed payment."""
 _LINK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LARGEST_ANSWER = 16_000_000
 _CONNECT_WITHIN_S = 3.0
+_KEPT_S = 5.0
 
 
 class GatewayError(Exception):
@@ -97,9 +99,9 @@ def own_addresses(home: str, reference: str) -> Addresses:
 
 
 class GatewayClient:
-    """Each call is sent once: whoever calls decides whether to ask again."""
+    """A creation is sent once, and whoever calls decides whether to ask anything again."""
 
-    def __init__(self, config: Config, http: httpx.AsyncClient) -> None:
+    def __init__(self, config: Config, http: aiohttp.ClientSession) -> None:
         self._config = config
         self._http = http
 
@@ -167,49 +169,49 @@ class GatewayClient:
         headers = {
             wire.HEADER_APP: self._config.app_id,
             wire.HEADER_SIGN: wire.sign(self._config.api_secret, urlsplit(base).path + path, body),
-            "Accept": "application/json",
         }
         if body:
             headers["Content-Type"] = "application/json"
-        url = base + path + (f"?{urlencode(query)}" if query else "")
+        # These very bytes: what was signed must not be quoted anew.
+        url = URL(base + path + (f"?{urlencode(query)}" if query else ""), encoded=True)
         what = f"{method} {path}"
-        # A handshake must end by httpx's own limit: what asyncio cancels in the middle of one stays open.
-        limits = httpx.Timeout(timeout_s, connect=min(_CONNECT_WITHIN_S, timeout_s / 2))
+        connecting = aiohttp.ClientTimeout(total=None, connect=min(_CONNECT_WITHIN_S, timeout_s / 2))
+        options: dict[str, Any] = {"headers": headers, "timeout": connecting, "allow_redirects": False}
         try:
-            # httpx limits each read, not the whole: a gateway that drips bytes would hold us for ever.
             async with (
                 asyncio.timeout(timeout_s),
-                self._http.stream(
-                    method, url, content=body.encode() or None, headers=headers, timeout=limits
-                ) as response,
+                self._http.request(method, url, data=body.encode() or None, **options) as response,
             ):
-                content = await _bounded(response)
+                return _judged(what, response.status, await _bounded(what, response))
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+            raise NotSent(f"{what}: no connection ({type(error).__name__})") from None
         except TimeoutError:
             raise NoAnswer(f"{what}: no whole answer within {timeout_s:g} s") from None
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise NotSent(f"{what}: no connection ({type(error).__name__})") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise NoAnswer(f"{what}: no answer ({type(error).__name__})") from None
-        return _judged(what, response.status_code, content)
 
 
-def new_client(config: Config) -> httpx.AsyncClient:
-    """Trusts the CA file of the environment, or the system's; follows no redirect, reads no proxy variable."""
-    return httpx.AsyncClient(
-        verify=ssl.create_default_context(cafile=config.ca_file),
-        timeout=httpx.Timeout(config.timeout_s, connect=_CONNECT_WITHIN_S),
-        limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=5.0),
-        follow_redirects=False,
+def new_client(config: Config) -> aiohttp.ClientSession:
+    """Trusts the CA file of the environment, or the system's; keeps no cookies, reads no proxy variable.
+
+    To be called where an event loop runs. A POST is sent once; a GET that met a connection just closed, once more.
+    """
+    trust = ssl.create_default_context(cafile=config.ca_file)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=trust, limit=100, keepalive_timeout=_KEPT_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "shop"},
+        auto_decompress=False,
         trust_env=False,
     )
 
 
-async def _bounded(response: httpx.Response) -> bytes:
+async def _bounded(what: str, response: aiohttp.ClientResponse) -> bytes:
     content = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.content.iter_any():
         content += chunk
         if len(content) > _LARGEST_ANSWER:
-            raise NoAnswer(f"an answer of more than {_LARGEST_ANSWER} bytes")
+            raise NoAnswer(f"{what}: an answer of more than {_LARGEST_ANSWER} bytes")
     return bytes(content)
 
 
@@ -220,8 +222,10 @@ def _judged(what: str, status: int, content: bytes) -> Any:
         answer = None
     found = answer.get("responseCode", answer.get("code")) if isinstance(answer, dict) else None
     code = str(found)[:40] if found is not None else ""
-    if status == 404:
+    if status == 404 and isinstance(answer, dict):  # an error page of what stands before it is not its word
         raise NotFound(f"{what}: unknown to the gateway", code)
+    if status == 404:
+        raise NoAnswer(f"{what}: HTTP 404 without the gateway's own word")
     if 400 <= status < 500 or (200 <= status < 300 and code not in ("", wire.OK)):
         raise Refused(f"{what}: refused, HTTP {status}, code {code or 'none'}", code)
     if not 200 <= status < 300 or answer is None:

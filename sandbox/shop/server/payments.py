@@ -11,7 +11,7 @@ from . import logs, security
 from .answers import TRY_AGAIN_S, answer, busy, limited, problem
 from .clock import Clock
 from .config import REFERENCE, Config, Course
-from .gateway import GatewayClient, GatewayError, NotSent, Refused
+from .gateway import GatewayClient, GatewayError, NoAnswer, NotSent, Refused
 from .limits import RateLimit
 from .metrics import Metrics
 from .seams import Seams
@@ -119,13 +119,14 @@ class Payments:
         reference = wanted.reference
         try:
             link = await self._seams.link(self._gateway, wanted, self._seams.addresses(self._config, wanted))
+            if not await self._store.run(self._store.linked, reference, link.id, link.url, ASK_AGAIN_AFTER_S[0]):
+                raise NoAnswer("create: the paylink belongs to another order")
         except GatewayError as error:
             known = isinstance(error, NotSent | Refused)
             await self._not_created(reference, FAILED if known else UNKNOWN, None if known else 2.0, str(error))
             return self._seams.trouble(error)
         finally:
             self._metrics.initialised(reference, self._clock.monotonic() - began)
-        await self._store.run(self._store.linked, reference, link.id, link.url, ASK_AGAIN_AFTER_S[0])
         logs.info("payment.initialised", reference=reference, paylink_id=link.id, cents=wanted.amount)
         return answer(201, {"paylinkUrl": link.url, "paylinkID": link.id})
 

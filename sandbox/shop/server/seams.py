@@ -1,6 +1,7 @@
 """Where a release can be faulty on purpose: each question the shop asks itself, and its careful answer.
 
-A fault replaces one of these; the shop's own code knows no fault. `faults.py` is the table, `faulty/` the replacements.
+A fault replaces one or two of these; the shop's own code knows no fault. `faults.py` is the table, `faulty/` the
+replacements.
 """
 
 from __future__ import annotations

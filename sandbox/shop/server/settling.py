@@ -67,7 +67,9 @@ class Settler:
                 logs.info("gateway.away", reference=order.reference, found=str(error))
             return Settled.AWAY
         if order.paylink_id is None:
-            await self._store.run(self._store.linked, order.reference, status.link_id, None, ASK_AGAIN_AFTER_S[0])
+            first = ASK_AGAIN_AFTER_S[0]
+            if not await self._store.run(self._store.linked, order.reference, status.link_id, None, first):
+                return self._mismatch(order, "paylinkID", status.link_id, "one of no other order")
         elif status.link_id != order.paylink_id:
             return self._mismatch(order, "paylinkID", status.link_id, order.paylink_id)
         if status.paid:

@@ -131,9 +131,15 @@ class Store:
         row = self._db.execute(f"SELECT {_COLUMNS} FROM orders WHERE reference = ?", (reference,)).fetchone()  # noqa: S608 - a constant
         return _as_order(row) if row else None
 
-    def linked(self, reference: str, link_id: str, url: str | None, check_after_s: float) -> None:
-        """The gateway made a paylink. A payment that was paid meanwhile stays paid."""
+    def linked(self, reference: str, link_id: str, url: str | None, check_after_s: float) -> bool:
+        """The gateway made a paylink. A payment that was paid meanwhile stays paid.
+
+        False, and nothing is changed, where the paylink belongs to another order: one payment pays for one order.
+        """
+        others = "SELECT 1 FROM orders WHERE paylink_id = ? AND reference != ?"
         with self._change():
+            if self._db.execute(others, (link_id, reference)).fetchone():
+                return False
             self._db.execute(
                 "UPDATE orders SET paylink_id = ?, paylink_url = coalesce(?, paylink_url) WHERE reference = ?",
                 (link_id, url, reference),
@@ -142,6 +148,7 @@ class Store:
                 "UPDATE orders SET status = ?, checks = 0, next_check_at = ? WHERE reference = ? AND status != 'paid'",
                 (PENDING, self._now() + check_after_s, reference),
             )
+            return True
 
     def not_created(self, reference: str, status: str, check_after_s: float | None) -> bool:
         """The gateway made no paylink (failed), or nobody knows (unknown). Whether the error was counted just now."""

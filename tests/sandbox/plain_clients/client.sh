@@ -29,7 +29,7 @@ pay() {
   id=$(member paylinkID <<<"$link") page=$(member paylinkUrl <<<"$link")
   echo "id=$id"
   echo "before=$(read_signed "$API/getStatus/$id" | member status)"
-  curl -sS --max-time 60 --cacert "$CA_FILE" "$page" | grep -q '<form' && echo page=form
+  curl -sS --max-time 60 --cacert "$CA_FILE" "$page" | grep '<form' >/dev/null && echo page=form
   back=$(curl -sS --max-time 60 --cacert "$CA_FILE" -o /dev/null -w '%{redirect_url}' \
     --data-urlencode 'card=4242 4242 4242 4242' --data-urlencode 'expiry=12/34' --data 'cvc=123&action=pay' "$page")
   echo "back=${back#"$SHOP"}"
