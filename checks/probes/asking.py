@@ -63,4 +63,5 @@ async def run(world: World, prefix: str, params: WebhookProbing | PaymentProbing
                 "Use `with: {mode: initialise}`: what needs a paid payment is skipped then, and said.",
             )
         )
-    return await played(world, chosen(prefix, params.only), Settings(params.mode, params.cap))
+    settings = Settings(params.mode, params.cap, lag_s=world.spec.contract.enrolment_within)
+    return await played(world, chosen(prefix, params.only), settings)

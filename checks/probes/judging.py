@@ -25,7 +25,8 @@ def finding(run: Run) -> Finding:
     """One finding over the probes of a table: the worst verdict, each that does not promote by name, worst first."""
     refused = _control_refused(run)
     results = [_unproven(one, refused) for one in map(result, run.played)]
-    results += [_late(one, results) for one in run.late]
+    for late in run.late:
+        results = _with_late(late, results)
     evidence = _evidence(run, results)
     if not results:
         return Finding(
@@ -77,13 +78,20 @@ def _unproven(one: Result, refused: str) -> Result:
     return replace(one, verdict=Verdict.INCONCLUSIVE)
 
 
-def _late(late: Late, results: Sequence[Result]) -> Result:
-    """An order that moved after all had looked is a failure of one of the probes that used it."""
-    users = [one.probe for one in results if one.probe.name in late.probes]
-    probe = min(users, key=lambda probe: _SEVERITIES.index(probe.severity))
-    others = ", ".join(late.probes)
-    reason = f"{late.reference} was changed later by one of {others}; found at the end: {late.found}"
-    return Result(probe, Verdict.FAIL, reason, probe.fix, None, let_in=True)
+def _with_late(late: Late, results: Sequence[Result]) -> list[Result]:
+    """An order that moved after all had looked fails one of the probes that used it: one whose message was taken."""
+    users = [one for one in results if one.probe.name in late.probes]
+    culprit = min(users, key=lambda one: (not _was_taken(one.shown), _SEVERITIES.index(one.probe.severity)))
+    among = f"by one of {', '.join(late.probes)}" if len(late.probes) > 1 else "after it had been looked at"
+    reason = f"{late.reference} was changed later {among}; found at the end: {late.found}"
+    if culprit.verdict is Verdict.FAIL:
+        reason = f"{culprit.reason}; {reason}"
+    failed = replace(culprit, verdict=Verdict.FAIL, reason=reason, fix=culprit.probe.fix, let_in=True)
+    return [failed if one is culprit else one for one in results]
+
+
+def _was_taken(shown: Shown | None) -> bool:
+    return shown is not None and any(reply.status in TAKEN for reply in shown.replies)
 
 
 def _passed(results: Sequence[Result], run: Run) -> str:

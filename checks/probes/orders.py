@@ -59,6 +59,8 @@ class Orders:
         self.moved_late: list[Order] = []
         """Orders that changed after the probes that used them had looked."""
         self.paid_orders: list[Order] = []
+        self.lag_s = 0.0
+        """The longest that the service took to enrol a paid order."""
         self.pace = Pace(world.clock, world.spec.contract.limits)
         """For payment requests, whoever makes them."""
         self._disturbing = asyncio.Lock()
@@ -78,7 +80,10 @@ class Orders:
         async with self._disturbing:  # its webhook must not be one that is held back
             order = await self._made()
             await self.pay(order)
-            return await self.until_active(order)
+            begun = self.world.clock.monotonic()
+            await self.until_active(order)
+            self.lag_s = max(self.lag_s, self.world.clock.monotonic() - begun)
+            return order
 
     async def failed(self) -> Order:
         """A new smoke payment whose card was declined. For the sandbox alone: no other gateway has such a card."""

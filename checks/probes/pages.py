@@ -17,7 +17,8 @@ page is written from the table in `checks/probes/`; `./inv docs` writes it again
 
 - A correctly signed webhook for a payment that nobody made stands first and last. It must be accepted (2xx, or 404):
   otherwise no refusal proves anything, and nothing passes. What was let in fails all the same.
-- After every probe the state of its order is read again. A right answer with a wrong effect fails.
+- After every probe the state of its order is read again. A right answer with a wrong effect fails. At the end orders
+  are read once more, after the time this service takes to enrol: `contract.enrolment_within` where no order was paid.
 - 429 is no refusal: the prober keeps below `contract.limits`, waits one out, sends once more, and is inconclusive then.
   A 5xx, or no answer, is none either where its row does not say so; nor is what a dead process leaves behind.
 - Bad signatures that are refused in different words pass with advice: a stranger learns what was wrong.

@@ -75,7 +75,8 @@ def asks(*wrongs: Wrong, within_s: float = 10.0) -> Callable[[Scene], Awaitable[
             replies.append(await scene.ask(body, sent=sent, within_s=within_s))
             after.append((reference, await scene.standing(reference)))
         reference, left = worst(after)
-        return Shown(reference, tuple(replies), None, left)
+        made = await _held_by_gateway(scene.world, [one for one, _ in after])
+        return Shown(reference, tuple(replies), None, left, made)
 
     return play
 
@@ -133,6 +134,15 @@ async def at_gateway(world: World, reference: str) -> Sequence[Mapping[str, Any]
     if world.control is None:
         return None
     return [row for row in await world.control.payments() if row.get("reference") == reference]
+
+
+async def _held_by_gateway(world: World, references: Sequence[str]) -> str:
+    """What is wrong where the gateway knows a payment that the service refused; '' also where nobody may look."""
+    if world.control is None:
+        return ""
+    rows = await world.control.payments()
+    held = next((row["reference"] for row in rows if row.get("reference") in references), "")
+    return f"the gateway holds a payment under {held}, which the service should have refused before" if held else ""
 
 
 def link_of(reply: Reply) -> str:

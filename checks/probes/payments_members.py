@@ -120,10 +120,15 @@ COURSES = (
     replace(
         _of(
             name="course-unknown",
-            sends="a payment request for a course that does not exist",
+            sends="payment requests for courses that do not exist, for null, and with the course in a list",
             severity=Severity.HIGH,
             fix="Look the course up in your own catalogue and refuse what is not in it.",
-            wrongs=(members("for a course that does not exist", course="tollgate-no-such-course"),),
+            wrongs=(
+                members("for a course that does not exist", course="tollgate-no-such-course"),
+                members("for a course by a name that objects of some languages have", course="constructor"),
+                members("with the course null", course=None),
+                Wrong("with its course in a list", lambda good: as_json({**good, "course": [good["course"]]})),
+            ),
         ),
         answers=(*WRONG, 404),
     ),
@@ -164,13 +169,15 @@ _LARGE_WITHIN_S = 30.0
 BODIES = (
     _of(
         name="body-not-json",
-        sends="payment requests that break off, are no UTF-8, an empty body, a list, and lists 7,000 deep",
+        sends="payment requests that break off, are no UTF-8, empty, null, a text, a list, and lists 7,000 deep",
         severity=Severity.MEDIUM,
         fix="Catch whatever the parser raises, deep nesting included, and answer 400; look at the service's log.",
         wrongs=(
             Wrong("as JSON that breaks off", _broken),
             Wrong("as bytes that are no UTF-8", lambda _good: b"\xff\xfe\x00{"),
             Wrong("with an empty body", lambda _good: b""),
+            Wrong("as the word null", lambda _good: b"null"),
+            Wrong("as a text", lambda _good: b'"pay"'),
             Wrong("as a list", lambda good: as_json([good])),
             Wrong("as lists in lists, 7,000 deep", lambda _good: b"[" * 7_000),
         ),
@@ -201,7 +208,7 @@ BODIES = (
 
 REFERENCE_MISSING = Probe(
     name="payment.reference-missing",
-    sends="payment requests without a reference, with null and with an empty one",
+    sends="payment requests without a reference, with null, with an empty one and with it in a list",
     answers=WRONG,
     effect=None,
     severity=Severity.MEDIUM,
@@ -210,6 +217,7 @@ REFERENCE_MISSING = Probe(
         without("without a reference", "reference"),
         members("with the reference null", reference=None),
         members("with an empty reference", reference=""),
+        Wrong("with its reference in a list", lambda good: as_json({**good, "reference": [good["reference"]]})),
     ),
     turn=Turn.ASKING,
 )

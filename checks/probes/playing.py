@@ -6,17 +6,20 @@ The control is a correctly signed webhook that must be accepted: without it no r
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
 from checks.facts.harmless import harmless_webhook
 from checks.facts.smoke import on_loopback
 from checks.judging import Unjudged
+from checks.probes.effects import effect_broken
+from checks.probes.orders import SETTLE_S
 from checks.probes.paying import NoPayment
-from checks.probes.probe import CLOSED, SILENT, Moot, Need, Probe, Reply, Shown, Turn
+from checks.probes.probe import CLOSED, SILENT, TAKEN, Moot, Need, Probe, Reply, Shown, Turn
 from checks.probes.scene import Scene
 from pipeline.contracts import SecurityEvent, World
 from pipeline.errors import TollgateError
@@ -32,12 +35,14 @@ _ORDERS_AHEAD = 6
 class Settings:
     """How probes are played. `cap`: the most that all smoke payments of the run may cost, in cents.
 
-    `patience_s`: how long a service may wait for a body that does not come.
+    `patience_s`: how long a service may wait for a body that does not come. `lag_s`: how long an effect may take to
+    show where no paid order shows how quick the service is; the end waits for it.
     """
 
     mode: Literal["initialise", "card"] = "initialise"
     cap: int = 1000
     patience_s: float = 15.0
+    lag_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,12 @@ async def play(world: World, probes: Sequence[Probe], settings: Settings) -> Run
     """Sends what the probes send, in their turns. Leaves the gateway without faults, whatever happens."""
     scene = Scene(world, mode=settings.mode, cap=settings.cap, patience_s=settings.patience_s)
     try:
-        return await _play(scene, probes)
+        return await _play(scene, probes, settings.lag_s)
     finally:
         await scene.close()
 
 
-async def _play(scene: Scene, probes: Sequence[Probe]) -> Run:
+async def _play(scene: Scene, probes: Sequence[Probe], lag_s: float) -> Run:
     world, begun = scene.world, scene.world.clock.monotonic()
     first = await control(scene, "first")
     if first.status <= 0 and not await scene.alive():
@@ -100,7 +105,7 @@ async def _play(scene: Scene, probes: Sequence[Probe]) -> Run:
     finally:
         if world.control is not None:
             await world.control.clear_faults()
-    late = await _late(scene)
+    late = await _late(scene, list(played.values()), lag_s)
     last = await control(scene, "last")
     paid = scene.paid_orders[0] if scene.paid_orders else None
     return Run(
@@ -198,9 +203,36 @@ def _on_record(world: World, probe: Probe, reference: str) -> None:
     world.security(SecurityEvent(world.clock.now(), "probe.sent", source, probe.name, reference))
 
 
-async def _late(scene: Scene) -> tuple[Late, ...]:
+async def _late(scene: Scene, played: Sequence[Played], lag_s: float) -> tuple[Late, ...]:
+    """What moved after its probe had looked: a service may enrol from a queue."""
+    accepted = [one for one in played if one.probe.name.startswith("webhook.") and one.shown and _taken(one.shown)]
+    if accepted:
+        within_s = scene.world.spec.contract.enrolment_within
+        await scene.world.clock.sleep(min(within_s, scene.lag_s + SETTLE_S if scene.paid_orders else lag_s))
     try:
         await scene.look_again()
     except TollgateError:
         return ()  # the control that follows tells what became of the service
-    return tuple(Late(one.reference, str(one.standing), tuple(one.used_by)) for one in scene.moved_late)
+    moved = [Late(one.reference, str(one.standing), tuple(one.used_by)) for one in scene.moved_late]
+    used = Counter(one.shown.reference for one in played if one.shown)
+    for one in accepted:  # of an order that was lent to several, each that came after has looked already
+        if one.shown is not None and used[one.shown.reference] == 1 and one.probe.turn is not Turn.DISTURBED:
+            found = await _moved(scene, one.probe, one.shown)
+            if found and all(late.reference != one.shown.reference for late in moved):
+                moved.append(Late(one.shown.reference, found, (one.probe.name,)))
+    return tuple(moved)
+
+
+def _taken(shown: Shown) -> bool:
+    return any(reply.status in TAKEN for reply in shown.replies)
+
+
+async def _moved(scene: Scene, probe: Probe, shown: Shown) -> str:
+    """How an order is now that was as it must be when its probe looked, '' for one that still is."""
+    if effect_broken(probe, shown):
+        return ""
+    try:
+        now = await scene.standing(shown.reference)
+    except TollgateError:
+        return ""
+    return str(now) if effect_broken(probe, replace(shown, after=now)) else ""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from checks.facts.payments import Standing
+from checks.probes.effects import effect_broken, was_read
 from checks.probes.playing import Played
-from checks.probes.probe import CLOSED, SILENT, TAKEN, Effect, Probe, Reply, Shown, unmoved
+from checks.probes.probe import CLOSED, SILENT, TAKEN, Probe, Reply, Shown
+from checks.probes.sending import UNCONNECTED
 from checks.probes.words import allowed, exchange, told, unharmed
 from pipeline.verdict import Verdict, worst
 
@@ -52,7 +52,7 @@ def result(played: Played) -> Result:
         verdict = worst(one for one, _, _, _ in replies)
         _, found, fix, let_in = next(one for one in replies if one[0] is verdict)
         return Result(probe, verdict, found, fix, shown, let_in)
-    if not shown.replies or (probe.effect is not None and not _was_read(probe.effect, shown)):
+    if not shown.replies or (probe.effect is not None and not was_read(probe.effect, shown)):
         return Result(probe, Verdict.INCONCLUSIVE, f"{sent}; nothing was read afterwards", _LIVES, shown)
     return Result(probe, Verdict.PASS, f"{sent}; {unharmed(shown)}", shown=shown)
 
@@ -76,42 +76,9 @@ def _reply(probe: Probe, reply: Reply, *, alive: bool) -> tuple[Verdict, str, st
 
 def _unconnected(reply: Reply) -> bool:
     """Whether nothing could be sent at all. A port that refuses is another matter: to plain http that is right."""
-    return reply.lost.startswith(("ConnectError", "ConnectTimeout", "gaierror"))
+    return reply.lost.startswith((UNCONNECTED, "ConnectTimeout"))
 
 
 def _answered_well(shown: Shown) -> bool:
     """Whether what is wrong is not a mere refusal, which a wrong secret of ours would explain as well."""
     return not any(reply.status in (400, 401, 403) for reply in shown.replies)
-
-
-# ---- effects -------------------------------------------------------------------------------------------------
-
-
-def effect_broken(probe: Probe, shown: Shown) -> str:
-    """What is wrong with the order afterwards, '' when it is as it must be or was not read."""
-    if probe.effect is None or not _was_read(probe.effect, shown) or shown.after is None:
-        return ""
-    if _HOLDS[probe.effect](shown.before, shown.after):
-        return ""
-    before = f"{shown.before} before, " if shown.before is not None else ""
-    about = f" ({shown.reference})" if shown.reference else ""
-    return f"the probe must leave {probe.effect.value}{about}; found: {before}{shown.after} afterwards"
-
-
-def _was_read(effect: Effect, shown: Shown) -> bool:
-    compares = effect in (Effect.UNCHANGED, Effect.FIRST_KEPT)
-    return shown.after is not None and (shown.before is not None or not compares)
-
-
-def _same(before: Standing | None, after: Standing) -> bool:
-    return before is not None and unmoved(before, after)
-
-
-_HOLDS: Mapping[Effect, Callable[[Standing | None, Standing], bool]] = {
-    Effect.UNCHANGED: _same,
-    Effect.FIRST_KEPT: _same,
-    Effect.NOT_PAID: lambda _, after: after.status != "paid" and not after.enrolled,
-    Effect.NOT_FAILED: lambda _, after: after.status not in ("failed", "paid") and not after.enrolled,
-    Effect.PAID_ONCE: lambda _, after: after == Standing("paid", True, 1),
-    Effect.NO_ORDER: lambda _, after: after.status in ("", "failed", "creating", "unknown") and not after.enrolled,
-}

@@ -9,7 +9,7 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 KEPT_BYTES = 2000
 _HEAD_BYTES = 65_536
+_CHUNK_BYTES = 65_536
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r\n]")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _RETRY_AFTER = re.compile(rb"\r\nretry-after:[ \t]*([^\r\n]{1,100})", re.IGNORECASE)
 
 LIMITED = 429
+UNCONNECTED = "ConnectError"
+"""`lost` begins so where no connection came about, as httpx calls it."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ async def through_httpx(
         async with (
             asyncio.timeout(within_s),
             world.http() as client,
-            client.stream(method, url, content=body, headers=dict(headers), timeout=limit) as answer,
+            client.stream(method, url, content=_content(body, headers), headers=_raw(headers), timeout=limit) as answer,
         ):
             kept = await _kept(answer)
     except httpx.ConnectTimeout:
@@ -62,6 +65,21 @@ async def through_httpx(
         return Came(Reply(sent, CLOSED, _ms(begun), lost=_why(error)))
     said = answer.headers.get("Retry-After")
     return Came(Reply(sent, answer.status_code, _ms(begun), kept), _wait(world, answer.status_code, said))
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """In UTF-8, for not all that is sent is ASCII."""
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+def _content(body: bytes, headers: Mapping[str, str]) -> bytes | AsyncIterator[bytes]:
+    """Whole with its length, or in chunks without one where the headers say so."""
+    return _chunks(body) if headers.get("Transfer-Encoding") == "chunked" else body
+
+
+async def _chunks(body: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(body), _CHUNK_BYTES):
+        yield body[at : at + _CHUNK_BYTES]
 
 
 async def _kept(answer: httpx.Response) -> bytes:
@@ -128,7 +146,8 @@ async def over_socket(
     except TimeoutError:
         return Came(Reply(sent, SILENT, _ms(begun), lost=f"no answer within {within_s:g} s"))
     except (OSError, ssl.SSLError, EOFError, UnicodeError) as error:
-        return Came(Reply(sent, CLOSED, _ms(begun), lost=_why(error)))
+        lost = _why(error) if writer else f"{UNCONNECTED}: {_why(error)}"
+        return Came(Reply(sent, CLOSED, _ms(begun), lost=lost))
     finally:
         if writer is not None:
             writer.transport.abort()

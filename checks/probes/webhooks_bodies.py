@@ -21,6 +21,8 @@ from checks.probes.scene import Scene
 
 LARGE = 10_000_000
 """Bytes of the large body."""
+DIGITS = 5000
+"""Digits of the longest number; some languages refuse to read so many."""
 DEEP = 3000
 """Levels of the deep one."""
 
@@ -37,7 +39,10 @@ def _byte_changed(right: Right) -> list[Sent]:
     reference = right.order.reference
     other = reference[:-1] + ("0" if reference[-1] != "0" else "1")
     like = changed(right.success.body, reference, other)
-    return [right.of("with one byte changed after it was signed", right.success.body, like=like)]
+    return [
+        right.of("with one byte changed after it was signed", right.success.body, like=like),
+        right.of("with a member added after it was signed", with_member(right.success.body, '"amount":1')),
+    ]
 
 
 def _key_order(right: Right) -> list[Sent]:
@@ -62,7 +67,9 @@ def _duplicate_keys(right: Right) -> list[Sent]:
 def _number_forms(scene: Scene, plain: bytes) -> list[Sent]:
     sent = with_member(plain, '"n":[1.0,1e2,-0,1E400,12345678901234567890,0.1e-7]')
     canonical = with_member(plain, '"n":[1,100,0,null,12345678901234567000,1e-8]')
+    long = with_member(plain, f'"n":{"9" * DIGITS}')
     return [
+        Sent(f"with a number of {DIGITS} digits", long, scene.signed(long).headers),
         signed_or_as(scene, "with numbers in odd forms", sent, canonical),
         Sent("with numbers in odd forms, signed as they stand", sent, scene.signed(sent).headers),
     ]
@@ -90,6 +97,8 @@ def _odd_shapes(scene: Scene, plain: bytes) -> list[Sent]:
         ("that is a text", "SUCCESS"),
         ("whose members are arrays", {name: [value] for name, value in members.items()}),
         ("whose members are numbers", dict.fromkeys(members, 1)),
+        ("whose members end with half a surrogate pair", {name: f"{value}\ud800" for name, value in members.items()}),
+        ("whose members end with a NUL", {name: f"{value}\0" for name, value in members.items()}),
         ("without any member", {}),
     )
     texts = [(how, json.dumps(shape, separators=(",", ":")).encode()) for how, shape in shapes]
@@ -104,7 +113,9 @@ def _deep(scene: Scene, plain: bytes) -> list[Sent]:
 def _large(right: Right) -> list[Sent]:
     plain = right.success.body
     body = plain[:1] + b" " * LARGE + plain[1:]
-    return [signed_or_as(right.scene, f"with {LARGE // 1_000_000} MB of white space in it", body, plain)]
+    whole = signed_or_as(right.scene, f"with {LARGE // 1_000_000} MB of white space in it", body, plain)
+    headers = {**whole.headers, "Transfer-Encoding": "chunked"}
+    return [whole, Sent(f"{whole.how}, in chunks without Content-Length", body, headers)]
 
 
 def _content_types(right: Right) -> list[Sent]:
@@ -125,7 +136,10 @@ def _compressed(right: Right) -> list[Sent]:
 
 ROWS: tuple[Probe, ...] = (
     forged(
-        "webhook.body-byte-changed", "SUCCESS with one byte changed after it was signed", _byte_changed, fix=_ALL_BYTES
+        "webhook.body-byte-changed",
+        "SUCCESS with one byte changed, or a member added, after it was signed",
+        _byte_changed,
+        fix=_ALL_BYTES,
     ),
     odd(
         "webhook.body-white-space",
@@ -181,7 +195,7 @@ ROWS: tuple[Probe, ...] = (
     ),
     odd(
         "webhook.body-array",
-        "correctly signed JSON of other shapes: an array, null, a text, members of other types",
+        "correctly signed JSON of other shapes: an array, null, a text, members of other types or not to be stored",
         _odd_shapes,
         fix="Judge the type of the whole and of each member after verifying, and answer 400 to other shapes.",
     ),
@@ -193,9 +207,9 @@ ROWS: tuple[Probe, ...] = (
     ),
     forged(
         "webhook.body-large",
-        "a signed SUCCESS for an unpaid order with 10 MB of white space in it",
+        "a signed SUCCESS for an unpaid order with 10 MB of white space in it, with its length told and in chunks",
         _large,
-        fix="Stop reading beyond a few kilobytes, and answer 413 or close the connection.",
+        fix="Count while you read, stop beyond a few kilobytes, and answer 413 or close the connection.",
         severity=Severity.HIGH,
         answers=(*INVALID, CLOSED),
         trusts_scheme=False,

@@ -81,19 +81,23 @@ async def _amount_lower(scene: Scene) -> Shown:
 
 
 async def _failure_after_success(scene: Scene) -> Shown:
-    return await _to_paid(scene, "webhook.failure-after-success", "FAILURE", 1)
+    async with scene.lent(paid=True, by="webhook.failure-after-success") as order:
+        before = order.standing
+        reply = await _say(scene, order.link.id, order.reference, "FAILURE", "FAILURE for a paid and activated order")
+        return Shown(order.reference, (reply,), before, await scene.seen_after(order))
 
 
 async def _success_twice(scene: Scene) -> Shown:
-    return await _to_paid(scene, "webhook.success-twice", "SUCCESS", 2)
-
-
-async def _to_paid(scene: Scene, name: str, status: str, times: int) -> Shown:
-    async with scene.lent(paid=True, by=name) as order:
+    """The same bytes twice, and then the same news in other bytes: neither may be an activation of its own."""
+    path = scene.world.spec.contract.webhook
+    async with scene.lent(paid=True, by="webhook.success-twice") as order:
         before = order.standing
+        same = scene.webhook(order.link.id, order.reference, "SUCCESS")
+        other = scene.signed(changed(same.body, '"responseCode":"00"', '"responseCode":"000"'))
+        sent = "SUCCESS for a paid and activated order"
         replies = [
-            await _say(scene, order.link.id, order.reference, status, f"{status} for a paid and activated order")
-            for _ in range(times)
+            await scene.post(path, message.body, message.headers, sent=f"{sent}{how}")
+            for message, how in ((same, ""), (same, ""), (other, " with another response code, signed so"))
         ]
         return Shown(order.reference, tuple(replies), before, await scene.seen_after(order))
 
@@ -216,7 +220,7 @@ ROWS: tuple[Probe, ...] = (
     ),
     Probe(
         "webhook.success-twice",
-        "the same signed SUCCESS again, twice",
+        "the same signed SUCCESS again, twice, and once more with another response code",
         TAKEN,
         Effect.PAID_ONCE,
         Severity.CRITICAL,

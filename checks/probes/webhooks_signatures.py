@@ -17,6 +17,15 @@ _STRICT = "Take exactly the signature's documented form and compare all of it; a
 _OWN_PATH = "Verify over the path your webhook is served at, never over one that a message names, and without query."
 
 
+_SECRETS_OF_NONE = (
+    ("an empty secret", "\0"),  # to HMAC a zero byte is the same as nothing
+    ("the word undefined for a secret", "undefined"),
+    ("the word null for a secret", "null"),
+    ("the word None for a secret", "None"),
+)
+"""What the secret of a service without one, or without a former one, may be."""
+
+
 def _unsigned(right: Right) -> list[Sent]:
     return [Sent("without any header of the gateway", right.success.body)]
 
@@ -26,14 +35,24 @@ def _empty(right: Right) -> list[Sent]:
 
 
 def _made_up(right: Right) -> list[Sent]:
-    return [right.signed_as("with a made-up signature of the right form", made_up(right.signature, right.random))]
+    return [
+        right.signed_as("with a made-up signature of the right form", made_up(right.signature, right.random)),
+        right.signed_as("with a made-up signature of letters no signature has", "z" * len(right.signature)),
+        right.signed_as("with a made-up signature that is not ASCII", "\u00e9" * len(right.signature)),
+        right.signed_as("with a made-up signature of 4 kB", "a" * 4096),
+    ]
 
 
 def _wrong_secret(right: Right) -> list[Sent]:
     world = right.scene.world
-    other = world.gateway.scheme.with_secret(f"{right.random.getrandbits(256):064x}")
-    signed = other.sign(right.path, right.success.body, at=world.clock.now())
-    return [right.signed_by("signed with another secret", signed)]
+    scheme, messages = world.gateway.scheme, []
+    for how, secret in (("another secret", f"{right.random.getrandbits(256):064x}"), *_SECRETS_OF_NONE):
+        try:
+            signed = scheme.with_secret(secret).sign(right.path, right.success.body, at=world.clock.now())
+        except ValueError:
+            continue  # the scheme has no such secret
+        messages.append(right.signed_by(f"signed with {how}", signed))
+    return messages
 
 
 def _other_bytes(right: Right) -> list[Sent]:
@@ -42,10 +61,13 @@ def _other_bytes(right: Right) -> list[Sent]:
 
 
 def _truncated(right: Right) -> list[Sent]:
-    whole = right.signature
+    whole, half = right.signature, len(right.signature) // 2
+    made = made_up(whole, right.random)
     return [
-        right.signed_as("with the first half of the right signature", whole[: len(whole) // 2]),
+        right.signed_as("with the first half of the right signature", whole[:half]),
         right.signed_as("with the right signature but its last character", whole[:-1]),
+        right.signed_as("with the first half right and the rest made up", whole[:half] + made[half:]),
+        right.signed_as("with the last half right and the rest made up", made[:half] + whole[half:]),
     ]
 
 
@@ -102,8 +124,12 @@ def _with_query(right: Right) -> list[Sent]:
 
 def _sender_unknown(right: Right) -> list[Sent]:
     name = right.scene.world.gateway.scheme.headers.sender
-    other = f"IK{right.random.getrandbits(64):016X}"
-    return [Sent("in the name of an unknown sender", right.success.body, {**right.success.headers, name: other})]
+    others = (
+        ("an unknown sender", f"IK{right.random.getrandbits(64):016X}"),
+        ("one that is not ASCII", "IK\u00e9\u00e9"),
+    )
+    headers = right.success.headers
+    return [Sent(f"in the name of {who}", right.success.body, {**headers, name: other}) for who, other in others]
 
 
 async def _header_twice(scene: Scene) -> Shown:
@@ -137,13 +163,13 @@ ROWS: tuple[Probe, ...] = (
     forged("webhook.signature-empty", "SUCCESS for an unpaid order with an empty signature", _empty, fix=_STRICT),
     forged(
         "webhook.signature-made-up",
-        "SUCCESS for an unpaid order with a made-up signature of the right form",
+        "SUCCESS for an unpaid order with made-up signatures: of the right form, of other letters, not ASCII, of 4 kB",
         _made_up,
         fix=_VERIFY,
     ),
     forged(
         "webhook.signature-of-wrong-secret",
-        "SUCCESS for an unpaid order signed with another secret",
+        "SUCCESS for an unpaid order signed with another secret, with an empty one, and with undefined, null and None",
         _wrong_secret,
         fix=_VERIFY,
     ),
@@ -155,7 +181,7 @@ ROWS: tuple[Probe, ...] = (
     ),
     forged(
         "webhook.signature-truncated",
-        "SUCCESS for an unpaid order with a part of the right signature",
+        "SUCCESS for an unpaid order with a part of the right signature, alone and filled up with made-up characters",
         _truncated,
         fix=_STRICT,
     ),

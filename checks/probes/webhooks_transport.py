@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
 from checks.facts.plain_http import plain_port
+from checks.facts.smoke import on_loopback
 from checks.probes.forging import Right, Sent, forged
 from checks.probes.probe import CLOSED, INVALID, Effect, Moot, Probe, Reply, Severity, Shown, Turn
 from checks.probes.scene import JSON, Scene
-from checks.probes.sending import Line
+from checks.probes.sending import UNCONNECTED, Line
+from pipeline.contracts import SignedWebhook, World
 
 _METHODS = ("GET", "PUT", "DELETE")
 _MOVED = (301, 302, 307, 308)
@@ -31,7 +34,7 @@ async def _plain_http(scene: Scene) -> Shown:
     async with scene.lent(by="webhook.plain-http") as order:
         before = order.standing
         signed = scene.webhook(order.link.id, order.reference, "SUCCESS")
-        headers = [*signed.headers.items(), ("Content-Type", JSON)]
+        headers = [*in_the_clear(scene.world, signed).items(), ("Content-Type", JSON)]
         replies = [
             await scene.send(
                 signed.body,
@@ -46,8 +49,17 @@ async def _plain_http(scene: Scene) -> Shown:
         return Shown(order.reference, tuple(quiet), before, await scene.seen_after(order))
 
 
+def in_the_clear(world: World, signed: SignedWebhook) -> Mapping[str, str]:
+    """The headers that may travel without TLS: the sender's is the account's API key, and that leaves no machine so."""
+    if on_loopback(world.service.base):
+        return signed.headers
+    sender = world.gateway.scheme.headers.sender
+    return {name: value for name, value in signed.headers.items() if name != sender}
+
+
 def _closed(reply: Reply) -> Reply:
-    return Reply(reply.sent, CLOSED, reply.took_ms, reply.body, reply.lost) if reply.status < 0 else reply
+    lost = "nothing listens there" if reply.lost.startswith(UNCONNECTED) else reply.lost
+    return replace(reply, status=CLOSED, lost=lost) if reply.status <= 0 else reply
 
 
 def slashed(path: str) -> Sequence[str]:

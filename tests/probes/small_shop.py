@@ -40,6 +40,7 @@ class Message:
 @dataclass
 class SmallShop:
     """`world` meets it. Flags: `believes` any signature; `refuses_all`; `limits` the next n webhooks with 429;
+    `mistake` answers with a status of its own where it gives one; `enrols_after_s`: whatever an accepted webhook names;
     `moves_after` n reads of an order, which is then enrolled without anybody asking; `falls` dead after n webhooks."""
 
     world: World
@@ -48,9 +49,12 @@ class SmallShop:
     refuses_all: bool = False
     enrols_on_refusal: bool = False
     limits: int = 0
+    mistake: Callable[[web.Request, bytes], int] = lambda _request, _body: 0
+    enrols_after_s: float = 0.0
     moves_after: int = 0
     falls_after: int = 0
     payments: dict[str, str] = field(default_factory=lambda: dict(CUSTOMERS))
+    queue: list[tuple[float, str]] = field(default_factory=list)
     enrolled: Counter[str] = field(default_factory=Counter)
     reads: Counter[str] = field(default_factory=Counter)
     messages: list[Message] = field(default_factory=list)
@@ -104,7 +108,8 @@ class SmallShop:
         return web.json_response({"reference": reference, "status": "pending"})
 
     async def enrolment(self, request: web.Request) -> web.Response:
-        count = self.enrolled[request.match_info["reference"]]
+        reference, now = request.match_info["reference"], self.world.clock.monotonic()
+        count = self.enrolled[reference] + sum(due <= now and name == reference for due, name in self.queue)
         return web.json_response({"active": count > 0, "activations": count})
 
     async def webhook(self, request: web.Request) -> web.Response:
@@ -115,6 +120,8 @@ class SmallShop:
         if self.limits:
             self.limits -= 1
             return web.Response(status=429, headers={"Retry-After": "1"})
+        if wrong := self.mistake(request, body):
+            return web.Response(status=wrong)
         headers = {name.lower(): value for name, value in request.headers.items()}
         plain = request.content_type == "application/json" and not request.query and len(body) < 20_000
         twice = len(request.headers.getall("ik-sign", [])) > 1
@@ -124,6 +131,9 @@ class SmallShop:
             if self.enrols_on_refusal:
                 self.enrolled.update(name for name in self.payments if name.encode() in body)
             return web.Response(status=401)
+        if self.enrols_after_s:
+            due = self.world.clock.monotonic() + self.enrols_after_s
+            self.queue.append((due, json.loads(body)["externalTransactionID"]))
         return web.Response(status=200)
 
 

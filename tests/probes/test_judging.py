@@ -153,7 +153,8 @@ def test_one_wrong_reply_among_right_ones_fails() -> None:
         (Played(probe(), shown(401, wrong="an address a stranger chose")), Verdict.FAIL),
         (Played(probe(), shown(CLOSED, lost="ConnectError: refused")), Verdict.INCONCLUSIVE),
         (Played(probe(answers=(CLOSED,)), shown(CLOSED, lost="ConnectTimeout: 5 s")), Verdict.INCONCLUSIVE),
-        (Played(probe(answers=(CLOSED,)), shown(CLOSED, lost="ConnectionRefusedError")), Verdict.PASS),
+        (Played(probe(answers=(CLOSED,)), shown(CLOSED, lost="ConnectError: refused")), Verdict.INCONCLUSIVE),
+        (Played(probe(answers=(CLOSED,)), shown(CLOSED, lost="nothing listens there")), Verdict.PASS),
         (Played(probe(), shown(CLOSED, lost="ReadError")), Verdict.FAIL),
     ],
 )
@@ -230,6 +231,14 @@ def test_a_late_effect_is_a_failure() -> None:
     found = finding(run(*played, late=(late,)))
     assert found.verdict is Verdict.FAIL
     assert "one of webhook.a, webhook.b" in found.reason
+
+
+def test_a_late_effect_is_laid_to_the_message_that_was_taken() -> None:
+    """Of the probes that used an order, the one whose message was accepted fails; each keeps one row."""
+    late = Late("smoke-1", "payment paid, 1 activation", ("webhook.a", "webhook.b"))
+    played = (Played(probe("webhook.a"), shown(401)), Played(probe("webhook.b", answers=TAKEN), shown(200)))
+    rows = finding(run(*played, late=(late,))).evidence["probes"]
+    assert [(row["name"], row["verdict"]) for row in rows] == [("webhook.a", "PASS"), ("webhook.b", "FAIL")]
 
 
 def test_nothing_chosen_is_no_pass() -> None:

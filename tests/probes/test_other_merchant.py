@@ -22,7 +22,7 @@ CARD = Settings(mode="card", cap=2000)
 ABOUT_WEBHOOKS = [probe for name, probe in PROBES.items() if name.startswith("webhook.")]
 
 CAUGHT: Mapping[str, frozenset[str]] = {
-    "rebuilds-the-body": frozenset({"webhook.body-key-order"}),
+    "rebuilds-the-body": frozenset({"webhook.body-key-order", "webhook.body-byte-changed"}),
     "verifies-raw-bytes": frozenset({"webhook.body-white-space", "webhook.body-unicode-escapes"}),
     "believes-the-webhook": frozenset(
         {

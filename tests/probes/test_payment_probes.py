@@ -84,6 +84,20 @@ async def test_a_careful_service_passes(tmp_path: Path, name: str) -> None:
     assert verdict(name, shown) is Verdict.PASS, shown
 
 
+async def test_a_payment_made_before_it_is_refused_is_seen_at_the_gateway(tmp_path: Path) -> None:
+    """A service that refuses a wrong amount only after the gateway has made the payment fails."""
+
+    def made_first(counter: Counter, asked: dict[str, Any]) -> Answer | None:
+        if asked.get("amount") in (PRICE, None):
+            return None
+        counter.power.rows.append({"paylinkID": "link", "reference": asked["reference"], "amount": asked["amount"]})
+        return 422, {"error": "amount"}
+
+    shown = await played(tmp_path, "amount-not-the-price", Counter(spoil=made_first))
+    assert verdict("amount-not-the-price", shown) is Verdict.FAIL, shown
+    assert "the gateway holds a payment" in shown.wrong
+
+
 async def test_everything_sent_speaks_of_the_probers_own(tmp_path: Path) -> None:
     """Whatever is sent asks for a smoke reference or for none, and no reference but a used one is sent twice."""
     made = Counter()
@@ -91,7 +105,8 @@ async def test_everything_sent_speaks_of_the_probers_own(tmp_path: Path) -> None
         for name in (*ASKING, *DISTURBED):
             await BY_NAME[name].play(scene)
     bodies = [json.loads(raw, parse_int=str) for raw in made.raw if raw.startswith(b"{") and raw.endswith(b"}")]
-    references = [body["reference"] for body in bodies if body.get("reference")]
+    given = [body["reference"] for body in bodies if body.get("reference")]
+    references = [one[0] if isinstance(one, list) else one for one in given]
     assert len(references) > 30
     assert all(reference.startswith("smoke-") for reference in references)
     twice = {one for one in references if references.count(one) > 1}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Sequence
+import socket
+import ssl
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -18,15 +21,16 @@ from pydantic import ValidationError
 from checks.payment_withstands_probes import CHECK as PAYMENTS
 from checks.probes.judging import finding
 from checks.probes.playing import Run, Settings, play
-from checks.probes.probe import INVALID, REFUSED, TAKEN, Effect, Need, Probe, Severity, Shown, Turn
+from checks.probes.probe import CLOSED, INVALID, REFUSED, TAKEN, Effect, Need, Probe, Severity, Shown, Turn
 from checks.probes.scene import Scene
-from checks.probes.sending import parsed
+from checks.probes.sending import UNCONNECTED, Line, over_socket, parsed
 from checks.probes.table import PROBES
 from checks.probes.webhooks_later import earlier
-from checks.probes.webhooks_transport import encoded, other_case, slashed
+from checks.probes.webhooks_transport import encoded, in_the_clear, other_case, slashed
 from checks.webhook_withstands_probes import CHECK as WEBHOOKS
 from pipeline.contracts import PastFinding, PastRun
 from pipeline.names import nearest
+from pipeline.service import Service
 from pipeline.verdict import Finding, Verdict
 from tests.checks.worlds import ask, world
 from tests.probes.shop_rig import shop, till
@@ -102,6 +106,99 @@ async def test_what_is_let_in_fails_whatever_the_control_says(small: SmallShop) 
     small.refuses_all = small.enrols_on_refusal = True
     _, found = await played(small, *SIGNATURES)
     assert (found.verdict, "the probe must leave" in found.reason) == (Verdict.FAIL, True), found
+
+
+# ---- mistakes of one kind of byte ---------------------------------------------------------------------------
+
+
+def _believes(secret: str) -> Callable[[SmallShop], Callable[[web.Request, bytes], int]]:
+    """A shop that takes what is signed with this secret as well."""
+
+    def of(small: SmallShop) -> Callable[[web.Request, bytes], int]:
+        scheme = small.world.gateway.scheme.with_secret(secret)
+        at = small.world.clock.now()
+        return lambda request, body: 200 if scheme.verify(WEBHOOK, body, request.headers, at=at).accepted else 0
+
+    return of
+
+
+def _compares(part: slice) -> Callable[[SmallShop], Callable[[web.Request, bytes], int]]:
+    """A shop that compares only these characters of a signature of the right length."""
+
+    def of(small: SmallShop) -> Callable[[web.Request, bytes], int]:
+        def judge(request: web.Request, body: bytes) -> int:
+            right = small.world.gateway.scheme.sign(WEBHOOK, body, at=small.world.clock.now()).headers["ik-sign"]
+            given = request.headers.get("ik-sign", "")
+            alike = len(given) == len(right) and given[part] == right[part] and b"SUCCESS" in body
+            return 200 if alike and request.path == WEBHOOK else 0
+
+        return judge
+
+    return of
+
+
+def _when(status: int, seen: Callable[[web.Request, bytes], bool]) -> Callable[[SmallShop], object]:
+    return lambda _small: lambda request, body: status if seen(request, body) else 0
+
+
+def _odd_header(name: str) -> Callable[[web.Request, bytes], bool]:
+    return lambda request, _body: not request.headers.get(name, "").isascii()
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake"),
+    [
+        ("webhook.signature-made-up", _when(500, _odd_header("ik-sign"))),
+        ("webhook.sender-unknown", _when(500, _odd_header("ik-appid"))),
+        ("webhook.signature-of-wrong-secret", _believes("\0")),
+        ("webhook.signature-of-wrong-secret", _believes("undefined")),
+        ("webhook.signature-truncated", _compares(slice(0, 32))),
+        ("webhook.signature-truncated", _compares(slice(32, 64))),
+        ("webhook.body-byte-changed", _when(200, lambda _request, body: b'"amount":1' in body)),
+        ("webhook.body-array", _when(500, lambda _request, body: b"\\ud800" in body)),
+        ("webhook.body-array", _when(500, lambda _request, body: b"\\u0000" in body)),
+        ("webhook.body-number-forms", _when(500, lambda _request, body: b"9" * 4301 in body)),
+        ("webhook.body-large", _when(200, lambda request, _body: "Content-Length" not in request.headers)),
+    ],
+)
+async def test_a_mistake_about_one_kind_of_bytes_is_found(
+    small: SmallShop, name: str, mistake: Callable[[SmallShop], Callable[[web.Request, bytes], int]]
+) -> None:
+    """A shop that is careful but for one kind of message is sent that message, and fails."""
+    _, found = await played(small, name)
+    assert found.verdict is Verdict.PASS, found
+    small.mistake = mistake(small)
+    _, found = await played(small, name)
+    assert found.verdict is Verdict.FAIL, found
+
+
+async def test_what_comes_from_a_queue_is_waited_for(small: SmallShop) -> None:
+    """A shop that answers first and enrols later is found out at the end, though all was well when its probe looked."""
+    small.enrols_after_s = 0.8
+    run, found = await played(small, "webhook.success-for-unknown", settings=Settings(lag_s=1.5))
+    shown = run.played[0].shown
+    assert shown is not None and shown.after is not None and not shown.after.enrolled
+    assert (found.verdict, "was changed later" in found.reason) == (Verdict.FAIL, True), found
+
+
+async def test_the_api_key_never_travels_without_tls(small: SmallShop) -> None:
+    """To a service elsewhere the plain message carries a signature, which is of no use to others, and no API key."""
+    away = replace(
+        small.world, service=Service("https://shop.example.com", small.world.spec.contract, small.world.http)
+    )
+    signed = away.gateway.webhook(WEBHOOK, "link", "smoke-1", "SUCCESS")
+    assert list(in_the_clear(away, signed)) == ["ik-sign"]
+    assert in_the_clear(small.world, signed) == signed.headers
+
+
+async def test_where_nothing_listens_nothing_was_refused(small: SmallShop) -> None:
+    """A connection that never came about is told apart from one that the service closed."""
+    with socket.socket() as taken:  # bound, so that nobody else gets the port, and not listening
+        taken.bind(("127.0.0.1", 0))
+        for tls in (None, ssl.create_default_context()):
+            line = Line("127.0.0.1", taken.getsockname()[1], tls)
+            came = await over_socket(small.world, line, b"", sent="a message", within_s=5.0)
+            assert (came.reply.status, came.reply.lost.startswith(UNCONNECTED)) == (CLOSED, True), came
 
 
 # ---- limits, death, crashes --------------------------------------------------------------------------------
