@@ -18,8 +18,8 @@ chance = random.SystemRandom()
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
-def letters(length: int) -> str:
-    return "".join(chance.choices(_LETTERS, k=length))
+def letters(length: int, dice: random.Random = chance) -> str:
+    return "".join(dice.choices(_LETTERS, k=length))
 
 
 def twenty_secrets() -> dict[str, str]:
@@ -73,49 +73,54 @@ ENCODERS: Mapping[str, Callable[[str], bytes]] = {
 }
 
 
-def vite_like(folder: Path, kilobytes: int = 400) -> None:
-    """A bundle as Vite leaves it: a page, hashed chunks of minified script, styles, and maps that carry the sources."""
+def vite_like(folder: Path, kilobytes: int = 400, dice: random.Random = chance) -> None:
+    """A bundle as Vite leaves it: a page, hashed chunks of minified script, styles, and maps that carry the sources.
+
+    `dice`: with a seed, the same bundle each time. Patterns are only likely: one bundle in many raises a false alarm.
+    """
     assets = folder / "assets"
     assets.mkdir(parents=True)
     for number in range(4):
-        name = f"index-{letters(8)}.js"
+        name = f"index-{letters(8, dice)}.js"
         sources, script = {}, []
         while sum(map(len, script)) < kilobytes * 1024 // 8:
-            source, minified = _module(len(sources))
+            source, minified = _module(len(sources), dice)
             sources[f"../../src/module{len(sources)}.ts"] = source
             script.append(minified)
         (assets / name).write_text(f"{''.join(script)}\n//# sourceMappingURL={name}.map\n")
         told = {
-            "version": 3, "file": name, "names": [letters(6) for _ in range(200)], "sources": list(sources),
-            "sourcesContent": list(sources.values()), "mappings": _mappings(kilobytes * 40),
+            "version": 3, "file": name, "names": [letters(6, dice) for _ in range(200)], "sources": list(sources),
+            "sourcesContent": list(sources.values()), "mappings": _mappings(kilobytes * 40, dice),
         }  # fmt: skip
         (assets / f"{name}.map").write_text(json.dumps(told))
-        image = base64.b64encode(chance.randbytes(3000)).decode()
+        image = base64.b64encode(dice.randbytes(3000)).decode()
         (assets / f"style{number}.css").write_text(f".a{{width:50%;background:url(data:image/png;base64,{image})}}")
     (folder / "index.html").write_text(
         f'<!doctype html><script type="module" src="/assets/{name}"></script><p>Caf&eacute; &#x2F; &amp;</p>'
     )
-    (folder / "logo.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chance.randbytes(20_000) + bytes(20_000))
+    (folder / "logo.png").write_bytes(b"\x89PNG\r\n\x1a\n" + dice.randbytes(20_000) + bytes(20_000))
 
 
-def _module(number: int) -> tuple[str, str]:
-    words = [letters(chance.randint(1, 9)) for _ in range(8)]
-    table = ",".join(f"\\u{chance.randrange(65536):04x}-\\x{chance.randrange(256):02x}" for _ in range(20))
+def _module(number: int, dice: random.Random) -> tuple[str, str]:
+    words = [letters(dice.randint(1, 9), dice) for _ in range(8)]
+    table = ",".join(f"\\u{dice.randrange(65536):04x}-\\x{dice.randrange(256):02x}" for _ in range(20))
     key = "import.meta.env.VITE_IKHOKHA_API_URL"
     source = (
         f"// module {number}\nexport const {words[0]} = (a: string): string => {{\n\tconst b = `${{a}}/{words[1]}`\n"
         f"\treturn fetch({key} + \"/{words[2]}\" +\n\t\t'{words[3]}').then(r => r.json())\n}}\n"
-        f"export const re{number} = /[{table}]/u\nexport const sha = '{chance.randbytes(20).hex()}'\n"
+        f"export const re{number} = /[{table}]/u\nexport const sha = '{dice.randbytes(20).hex()}'\n"
     )
     minified = (
         f'const {words[4]}=e=>{{const t=`${{e}}/{words[1]}`;return fetch("https://api.ikhokha.com/{words[2]}"+"{words[3]}")'
-        f'.then(n=>n.json())}},re{number}=/[{table}]/u,s="{chance.randbytes(20).hex()}",q=["{words[5]}","{words[6]}"];'
+        f'.then(n=>n.json())}},re{number}=/[{table}]/u,s="{dice.randbytes(20).hex()}",q=["{words[5]}","{words[6]}"];'
     )
     return source, minified
 
 
-def _mappings(length: int) -> str:
-    return "".join(chance.choices(_LETTERS + "+/,,,,;;", k=length))
+def _mappings(length: int, dice: random.Random) -> str:
+    """Segments of four or five letters, between commas and semicolons, as the format has them."""
+    segments = (letters(dice.choice((4, 4, 5)), dice) + dice.choice((",", ",", ",", ";")) for _ in range(length // 5))
+    return "".join(segments)
 
 
 def git(folder: Path, *words: str, stdin: bytes = b"") -> str:
