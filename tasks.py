@@ -344,7 +344,7 @@ def lint(c: Context) -> None:
 @task(help={"k": "Only tests that match, as `pytest -k`."})
 def test(c: Context, k: str = "") -> None:
     """Lint, then every test."""
-    pytest = [sys.executable, "-m", "pytest", "-n", "5", "--no-loadscope-reorder", *(["-k", k] if k else [])]
+    pytest = [sys.executable, "-m", "pytest", "-n", "4", "--no-loadscope-reorder", *(["-k", k] if k else [])]
     _end(_all_of([*LINTERS, pytest] if not k else [pytest]))
 
 
