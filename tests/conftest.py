@@ -7,17 +7,35 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-_TOGETHER = ("tests/cli/test_commands.py", "tests/cli/test_people.py", "tests/cli/test_smoke.py")
+_TOGETHER = (
+    "tests/checks/test_rate_limits.py",
+    "tests/cli/test_commands.py",
+    "tests/cli/test_inv.py",
+    "tests/cli/test_people.py",
+    "tests/cli/test_probe.py",
+    "tests/cli/test_reconcile.py",
+    "tests/cli/test_rollback_screen.py",
+    "tests/cli/test_smoke.py",
+    "tests/docs/test_incident.py",
+    "tests/pipeline/test_reconcile_shops.py",
+    "tests/probes/test_pairs.py",
+    "tests/sandbox/test_shop.py",
+    "tests/sandbox/test_shop_faults.py",
+    "tests/sandbox/test_shoppers.py",
+)
 _LONGEST = (
     "tests/drills/",
     "tests/cli/",
     "tests/fuzz/",
     "tests/crash/",
-    "tests/probes/test_other_merchant",
+    "tests/probes/",
     "tests/browser/",
     "tests/load/",
     "tests/targets/",
     "tests/sandbox/",
+    "tests/checks/test_rate_limits",
+    "tests/pipeline/test_reconcile_shops",
+    "tests/docs/test_incident",
 )
 
 

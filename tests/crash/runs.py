@@ -28,7 +28,9 @@ When = Literal["before", "after"]
 NOT_KILLED = 99
 _ROOMS = ("checks", "rollback", "targets", "gateways.ikhokha")
 _LATER = ("targets.local", "pipeline.sources", "ahocorasick_rs", "httpcore", "h11", "anyio._backends._asyncio")
-_LOADED = ("tests.crash.runs", *_ROOMS, "pipeline.loader", "pipeline.service", *_LATER)
+_TARGET = ("targets.releases", "targets.switches", "targets.traffic", "targets.vault", "tarfile")
+_SMALL = ("gateways.ikhokha_signing", "pipeline.security_log", "pydantic.type_adapter", "concurrent.futures.thread")
+_LOADED = ("tests.crash.runs", *_ROOMS, "pipeline.loader", "pipeline.asking", *_LATER, *_TARGET, *_SMALL)
 """Loaded once, before each run is forked: what a run loads is not what is tested."""
 
 
