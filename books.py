@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import commands
 import wiring
 from commands import Flags
-from pipeline.errors import Exit, TollgateError
+from pipeline.errors import Exit
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from pipeline.events import Listener
     from pipeline.reconcile import Reconciliation
     from pipeline.reconciling import Books
     from pipeline.run_record import Outcome
-    from pipeline.secrets import Redactor
     from pipeline.session import Session
 
 SHOWN = 50
@@ -40,33 +36,18 @@ def reconcile(flags: Flags, *, since: str = "", apply: bool = False) -> int:
         chosen = wiring.choose(flags.spec, flags.env)
         plan = reconciling.planned(chosen.spec, chosen.name, apply=apply)
         books = reconciling.Books()
-        with ExitStack() as stack:
-            async with wiring.opened(chosen, _listeners(flags, stack), changes=apply) as session:
-                try:
-                    if apply:
-                        outcome = await reconciling.apply(session, plan, commands._owner(session), asked, books)
-                    else:
-                        outcome = await reconciling.look(session, plan, asked, books)
-                except TollgateError as error:
-                    commands._leave_report(session)
-                    commands.redact(error, session)
-                    raise
-                report = commands._leave_report(session)
-        _tell(flags, session, books, outcome, str(report.html) if report is not None else "", offered=not apply)
-        return outcome.exit
+
+        async def compare(session: Session) -> Outcome:
+            if apply:
+                return await reconciling.apply(session, plan, commands.owner(session), asked, books)
+            return await reconciling.look(session, plan, asked, books)
+
+        def tell(session: Session, outcome: Outcome, paths: Any) -> None:
+            _tell(flags, session, books, outcome, str(paths.html) if paths is not None else "", offered=not apply)
+
+        return await commands.run(flags, chosen, compare, tell=tell, changes=apply)
 
     return commands.ended(flags, verb)
-
-
-def _listeners(flags: Flags, stack: ExitStack) -> Any:
-    from pipeline import console
-
-    def listeners(redactor: Redactor) -> Sequence[Listener]:
-        stream = sys.stderr if flags.json else sys.stdout
-        kind = "plain" if flags.json else console.choose(os.environ, stream)
-        return [stack.enter_context(console.listener(kind, stream, redactor=redactor))]
-
-    return listeners
 
 
 def _tell(flags: Flags, session: Session, books: Books, outcome: Outcome, report: str, *, offered: bool) -> None:
@@ -106,17 +87,7 @@ def _document(flags: Flags, books: Books, outcome: Outcome, *, offered: bool) ->
 
 
 def _rows(result: Reconciliation) -> list[dict[str, Any]]:
-    return [
-        {
-            "reference": one.reference,
-            "what": one.what.value,
-            "found": one.found,
-            "expected": one.expected,
-            "cents": one.cents,
-            "to do": one.todo,
-        }
-        for one in result.mismatches
-    ]
+    return [{**one.as_data(), "to do": one.todo} for one in result.mismatches]
 
 
 def _print(flags: Flags, result: Reconciliation, since: datetime, *, offered: bool) -> None:

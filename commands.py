@@ -141,7 +141,7 @@ def deploy(flags: Flags, *, resume: bool, watch: float | None, reason: str = "")
 
         chosen = wiring.choose(flags.spec, flags.env)
         if not resume:
-            return await _run(
+            return await run(
                 flags,
                 chosen,
                 lambda session: _deploy(session, chosen, reason, watch),
@@ -152,10 +152,10 @@ def deploy(flags: Flags, *, resume: bool, watch: float | None, reason: str = "")
         unfinished = _unfinished(chosen)
 
         async def go_on(session: Session) -> Outcome:
-            return await runner.resume(session, _plan(chosen, "deploy", watch=watch), _owner(session), unfinished)
+            return await runner.resume(session, _plan(chosen, "deploy", watch=watch), owner(session), unfinished)
 
         runner.refuse_resuming(unfinished, _plan(chosen, "deploy"), flags.env)
-        return await _run(flags, chosen, go_on, changes=True, continues=unfinished, watch=watch)
+        return await run(flags, chosen, go_on, changes=True, continues=unfinished, watch=watch)
 
     return ended(flags, verb)
 
@@ -163,7 +163,7 @@ def deploy(flags: Flags, *, resume: bool, watch: float | None, reason: str = "")
 async def _deploy(session: Session, chosen: wiring.Chosen, reason: str, watch: float | None) -> Outcome:
     from pipeline import runner
 
-    return await runner.deploy(session, _plan(chosen, "deploy", watch=watch), _owner(session), reason=reason)
+    return await runner.deploy(session, _plan(chosen, "deploy", watch=watch), owner(session), reason=reason)
 
 
 def _unfinished(chosen: wiring.Chosen) -> Any:
@@ -184,7 +184,7 @@ def rollback(flags: Flags, *, to: str | None, reason: str, yes: bool, dry_run: b
         try:
             if dry_run:
                 return await _foretell_rollback(flags, chosen, to)
-            return await _run(
+            return await run(
                 flags, chosen, lambda session: _roll_back(flags, chosen, session, to, reason, yes), changes=True
             )
         except NoGoal as refused:
@@ -250,9 +250,9 @@ async def _roll_back(
     asks = not yes and flags.env != "sandbox" and not held  # what is held is refused, so nobody is asked first
     if asks:
         await confirm(flags.env)
-    owner, plan = _owner(session), _plan(chosen, "rollback", ("prove",))
+    by, plan = owner(session), _plan(chosen, "rollback", ("prove",))
     agreed = choice if asks else None
-    return await rolling_back.rollback(session, plan, owner, to=to, reason=reason, agreed=agreed)
+    return await rolling_back.rollback(session, plan, by, to=to, reason=reason, agreed=agreed)
 
 
 def _rows(releases: Sequence[ReleaseRecord]) -> list[Mapping[str, Any]]:
@@ -298,7 +298,7 @@ def validate(flags: Flags, *, offline: bool) -> int:
                 advised.extend(recommendations(flags.env, session.journal.entries(session.recorder.run)))
             return outcome
 
-        code = await _run(flags, chosen, judged)
+        code = await run(flags, chosen, judged)
         if code is Exit.DONE and not flags.json:
             sys.stdout.write(f"\n{flags.env.capitalize()} configuration validation passed\n")
             whole = _plan(chosen, "validate", ("gates",))
@@ -327,7 +327,7 @@ def verify(flags: Flags) -> int:
         from pipeline import runner
 
         chosen = wiring.choose(flags.spec, flags.env)
-        return await _run(flags, chosen, lambda session: runner.look(session, _plan(chosen, "verify", ("prove",))))
+        return await run(flags, chosen, lambda session: runner.look(session, _plan(chosen, "verify", ("prove",))))
 
     return ended(flags, verb)
 
@@ -348,16 +348,24 @@ def _plan(
     )
 
 
-def _owner(session: Session) -> Any:
+def owner(session: Session) -> Any:
     from pipeline.lease import Owner
 
     return Owner.this_process(session.recorder.run, session.who)
 
 
-async def _run(
-    flags: Flags, chosen: wiring.Chosen, act: Callable[[Session], Awaitable[Outcome]], **opening: Any
+async def run(
+    flags: Flags,
+    chosen: wiring.Chosen,
+    act: Callable[[Session], Awaitable[Outcome]],
+    *,
+    tell: Callable[[Session, Outcome, Any], None] | None = None,
+    **opening: Any,
 ) -> Exit:
-    """Opens the environment, runs `act` under the console's eyes, and leaves the report."""
+    """Opens the environment, runs `act` under the console's eyes, and leaves the report.
+
+    `tell` prints what came of it, with the paths of the report (None: it could not be written).
+    """
     from pipeline import console
 
     with ExitStack() as stack:
@@ -375,7 +383,10 @@ async def _run(
                 redact(error, session)
                 raise
             paths = _leave_report(session)
-            _tell_run(flags, session, outcome, paths)
+            if tell is not None:
+                tell(session, outcome, paths)
+            else:
+                _tell_run(flags, session, outcome, paths)
             _tell_incident(flags, paths)
         return outcome.exit
 

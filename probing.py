@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import commands
 import wiring
-from commands import Flags, _run, ended
+from commands import Flags
 from pipeline.errors import Exit, Usage
 
 if TYPE_CHECKING:
@@ -45,12 +46,12 @@ def probe(flags: Flags, *, only: str = "", mode: str = "", cap: str = "", listin
             finally:
                 entries.extend(session.journal.entries(session.recorder.run))
 
-        code = await _run(flags, chosen, played)
+        code = await commands.run(flags, chosen, played)
         if not flags.json:
             show(found_by(entries))
         return code
 
-    return ended(flags, verb)
+    return commands.ended(flags, verb)
 
 
 # ---- what is asked -----------------------------------------------------------------------------------------

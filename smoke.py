@@ -50,7 +50,7 @@ def smoke(flags: Flags, *, mode: str = "", cap: str = "", yes: bool = False) -> 
             proven.extend(_passed(session))
             return outcome
 
-        code = await commands._run(flags, chosen, act)
+        code = await commands.run(flags, chosen, act)
         if proven and not flags.json:
             from pipeline.tables import print_findings
 

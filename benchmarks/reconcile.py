@@ -33,6 +33,7 @@ sys.path.insert(0, str(HOME))
 import wiring  # noqa: E402
 from pipeline.contracts import ReleaseId, ReleaseState  # noqa: E402
 from pipeline.reconcile import reconcile  # noqa: E402
+from pipeline.service import Service  # noqa: E402
 from sandbox import host  # noqa: E402
 from targets import stop_local  # noqa: E402
 
@@ -158,7 +159,7 @@ def took(sandbox: Sandbox, run: str) -> float:
 
 
 async def one_connection_each(sandbox: Sandbox, payments: int) -> None:
-    """The same comparison by the service as it is otherwise asked."""
+    """The same comparison by a service of which nothing is known that would let it keep connections."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         chosen = wiring.choose(sandbox.spec, "sandbox")
         async with wiring.opened(chosen, lambda _: []) as session:
@@ -174,7 +175,7 @@ async def one_connection_each(sandbox: Sandbox, payments: int) -> None:
             some = Some()
             result = await reconcile(
                 some,  # type: ignore[arg-type]
-                world.service,
+                Service(world.service.base, world.spec.contract, world.http),
                 world.clock,
                 since=since,
                 settle=0,

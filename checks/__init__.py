@@ -35,7 +35,6 @@ from checks import (
     payment_initialises,
     payment_is_paid,
     payment_refuses_wrong_amount,
-    payment_withstands_probes,
     payments_reconciled,
     rate_limits_in_force,
     rollback_rehearsed,
@@ -58,7 +57,7 @@ from checks import (
     webhook_duplicate_is_harmless,
     webhook_refusals,
     webhook_sources_enforced,
-    webhook_withstands_probes,
+    withstands_probes,
 )
 from pipeline.contracts import Check
 
@@ -116,8 +115,8 @@ _ALL = (
     pages_no_source_maps.CHECK,
     pages_errors_tell_nothing.CHECK,
     pages_scripts_inventoried.CHECK,
-    webhook_withstands_probes.CHECK,
-    payment_withstands_probes.CHECK,
+    withstands_probes.WEBHOOK,
+    withstands_probes.PAYMENT,
     rate_limits_in_force.CHECK,
     # watches: customers pay
     watch.PAYMENT_SUCCESS,

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.errors import ServiceUnreachable
-from pipeline.service import Answer, Service
+from pipeline.service import Answer, Service, since_ms
 
 if TYPE_CHECKING:
     import aiohttp
@@ -33,10 +32,6 @@ class TrustingService(Service):
     ) -> None:
         super().__init__(base, contract, client)
         self.tls = tls
-
-    @classmethod
-    def of(cls, service: Service, tls: ssl.SSLContext) -> TrustingService:
-        return cls(service.base, service.contract, service._client, tls)
 
 
 class _Kept(Service):
@@ -70,16 +65,8 @@ class _Kept(Service):
             ) as response:
                 body = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise ServiceUnreachable(
-                f"{method} {self.base}{path}: no answer after {_since_ms(begun):g} ms "
-                f"({type(error).__name__}: {error})",
-                "Look at the service's own log; `./inv status` shows what runs.",
-            ) from error
-        return Answer(method, path, response.status, dict(response.headers), body, _since_ms(begun))
-
-
-def _since_ms(begun: float) -> float:
-    return round((time.perf_counter() - begun) * 1000, 1)
+            raise self.unreachable(method, path, begun, error) from error
+        return Answer(method, path, response.status, dict(response.headers), body, since_ms(begun))
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ as floats unless a name says otherwise, all money is integer cents, all instants
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -280,10 +281,9 @@ class Gateway(Protocol):
 class GatewayControl(Protocol):
     """What may be done to a gateway that is ours: only the sandbox's has one. Faults are `sandbox.gateway.faults`."""
 
-    async def set_faults(self, **members: object) -> Mapping[str, Any]:
-        """Switches faults by name; the others stay as they are. Returns all of them."""
+    def holding(self, **members: object) -> AbstractAsyncContextManager[None]:
+        """The gateway with these faults for as long as this lasts; they end with the process that holds them."""
 
-    async def clear_faults(self) -> None: ...
     async def payments(self) -> Sequence[Mapping[str, Any]]:
         """Every payment as the gateway keeps it, callback and return addresses included."""
 

@@ -79,6 +79,16 @@ class Mismatch:
     def todo(self) -> str:
         return TODO[self.what]
 
+    def as_data(self) -> dict[str, object]:
+        """As it stands on record."""
+        return {
+            "reference": self.reference,
+            "what": self.what.value,
+            "found": self.found,
+            "expected": self.expected,
+            "cents": self.cents,
+        }
+
 
 @dataclass(frozen=True)
 class Reconciliation:

@@ -241,16 +241,7 @@ def _on_record(result: Reconciliation, since: datetime, began_at: datetime) -> d
         "paid": result.paid,
         "activated": result.activated,
         "repaired": list(result.repaired),
-        "mismatches": [
-            {
-                "reference": one.reference,
-                "what": one.what.value,
-                "found": one.found,
-                "expected": one.expected,
-                "cents": one.cents,
-            }
-            for one in result.mismatches[:ON_RECORD]
-        ],
+        "mismatches": [one.as_data() for one in result.mismatches[:ON_RECORD]],
         "mismatched": len(result.mismatches),
         "pending": len(result.pending),
         "error": "",

@@ -83,13 +83,16 @@ class Service:
                     method, self.base + path, content=content, headers=headers, timeout=timeout
                 )
         except httpx.HTTPError as error:
-            raise ServiceUnreachable(
-                f"{method} {self.base}{path}: no answer after {_since_ms(begun):g} ms "
-                f"({type(error).__name__}: {error})",
-                "Look at the service's own log; `./inv status` shows what runs.",
-            ) from error
-        took_ms = _since_ms(begun)
+            raise self.unreachable(method, path, begun, error) from error
+        took_ms = since_ms(begun)
         return Answer(method, path, response.status_code, dict(response.headers), response.content, took_ms)
+
+    def unreachable(self, method: str, path: str, begun: float, error: Exception) -> ServiceUnreachable:
+        """`begun`: when it was asked, by `time.perf_counter`."""
+        return ServiceUnreachable(
+            f"{method} {self.base}{path}: no answer after {since_ms(begun):g} ms ({type(error).__name__}: {error})",
+            "Look at the service's own log; `./inv status` shows what runs.",
+        )
 
     async def create_payment(
         self, reference: str, amount: int, course: str, *, currency: str = "ZAR", proof: Secret | None = None
@@ -128,5 +131,5 @@ class Service:
         )
 
 
-def _since_ms(begun: float) -> float:
+def since_ms(begun: float) -> float:
     return round((time.perf_counter() - begun) * 1000, 1)

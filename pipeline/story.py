@@ -814,7 +814,7 @@ def _live(facts: _Facts, header: Header) -> Live:
     return Live(state, release, _live_sentence(state, release, why, asked=asked))
 
 
-_LOOKING = ("validate", "verify", "smoke", "probe", "drill", "drill.one")
+_LOOKING = ("validate", "verify", "smoke", "probe", "reconcile", "drill", "drill.one")
 """Verbs whose runs do not ask which release was verified last: that they name none says nothing."""
 
 
@@ -834,7 +834,7 @@ def _live_sentence(state: ServiceState, release: str | None, why: str, *, asked:
         case ServiceState.UNCHANGED if asked:
             return "As it was before: this run changed nothing. No verified release was recorded before it."
         case ServiceState.UNCHANGED:
-            return "As it was before: this run judged it and changed nothing."
+            return "As it was before: this run changed no release."
         case _:
             return f"{why} `./inv status` shows what serves now."
 

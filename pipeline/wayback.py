@@ -306,16 +306,7 @@ async def _reconcile(session: Session, world: World, way: Way) -> list[str]:
         paid=result.paid,
         activated=result.activated,
         repaired=list(result.repaired),
-        mismatches=[
-            {
-                "reference": one.reference,
-                "what": one.what.value,
-                "found": one.found,
-                "expected": one.expected,
-                "cents": one.cents,
-            }
-            for one in result.mismatches
-        ],
+        mismatches=[one.as_data() for one in result.mismatches],
         cents={one.reference: one.amount for one in result.again},
         error="",
     )

@@ -33,6 +33,9 @@ def finding(run: Run) -> Finding:
             Verdict.INCONCLUSIVE, "no probe was chosen, so nothing was seen", "Name probes that exist.", evidence
         )
     bad = sorted((one for one in results if not one.verdict.promotes), key=_order)
+    if run.unread and not bad:
+        why = f"the orders could not be read again at the end, so nothing is known of late effects: {run.unread}"
+        return Finding(Verdict.INCONCLUSIVE, why, "See the service's log, then run again.", evidence)
     if not bad and any(one.verdict is Verdict.PASS for one in results):
         passed, differ = _passed(results, run), _refusals_differ(results)
         if differ:

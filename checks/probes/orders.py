@@ -225,9 +225,5 @@ class Orders:
         control = self.world.control
         if control is None:
             raise RuntimeError("a probe that disturbs the gateway must say so in its `needs`")
-        async with self._disturbing:
-            try:
-                await control.set_faults(**faults)
-                yield
-            finally:
-                await control.clear_faults()
+        async with self._disturbing, control.holding(**faults):
+            yield

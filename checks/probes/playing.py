@@ -83,10 +83,12 @@ class Run:
     paylink: str = ""
     took_ms: int = 0
     alive: bool = True
+    unread: str = ""
+    """Why not every order could be read again at the end: then nothing is known of late effects."""
 
 
 async def play(world: World, probes: Sequence[Probe], settings: Settings) -> Run:
-    """Sends what the probes send, in their turns. Leaves the gateway without faults, whatever happens."""
+    """Sends what the probes send, in their turns."""
     scene = Scene(world, mode=settings.mode, cap=settings.cap, patience_s=settings.patience_s)
     try:
         return await _play(scene, probes, settings.lag_s)
@@ -100,12 +102,8 @@ async def _play(scene: Scene, probes: Sequence[Probe], lag_s: float) -> Run:
     if first.status <= 0 and not await scene.alive():
         gone = tuple(Played(probe, unshown="the service does not answer at all") for probe in probes)
         return Run(first, first, gone, alive=False)
-    try:
-        played = await _in_turns(scene, probes)
-    finally:
-        if world.control is not None:
-            await world.control.clear_faults()
-    late = await _late(scene, list(played.values()), lag_s)
+    played = await _in_turns(scene, probes)
+    late, unread = await _late(scene, list(played.values()), lag_s)
     last = await control(scene, "last")
     paid = scene.paid_orders[0] if scene.paid_orders else None
     return Run(
@@ -117,6 +115,7 @@ async def _play(scene: Scene, probes: Sequence[Probe], lag_s: float) -> Run:
         paid.link.id if paid else "",
         round((world.clock.monotonic() - begun) * 1000),
         await scene.alive(),
+        unread,
     )
 
 
@@ -203,24 +202,28 @@ def _on_record(world: World, probe: Probe, reference: str) -> None:
     world.security(SecurityEvent(world.clock.now(), "probe.sent", source, probe.name, reference))
 
 
-async def _late(scene: Scene, played: Sequence[Played], lag_s: float) -> tuple[Late, ...]:
-    """What moved after its probe had looked: a service may enrol from a queue."""
+async def _late(scene: Scene, played: Sequence[Played], lag_s: float) -> tuple[tuple[Late, ...], str]:
+    """What moved after its probe had looked, for a service may enrol from a queue; and why it could not be seen."""
     accepted = [one for one in played if one.probe.name.startswith("webhook.") and one.shown and _taken(one.shown)]
     if accepted:
         within_s = scene.world.spec.contract.enrolment_within
         await scene.world.clock.sleep(min(within_s, scene.lag_s + SETTLE_S if scene.paid_orders else lag_s))
+    unread = ""
     try:
         await scene.look_again()
-    except TollgateError:
-        return ()  # the control that follows tells what became of the service
+    except TollgateError as error:
+        unread = str(error)
     moved = [Late(one.reference, str(one.standing), tuple(one.used_by)) for one in scene.moved_late]
     used = Counter(one.shown.reference for one in played if one.shown)
     for one in accepted:  # of an order that was lent to several, each that came after has looked already
         if one.shown is not None and used[one.shown.reference] == 1 and one.probe.turn is not Turn.DISTURBED:
-            found = await _moved(scene, one.probe, one.shown)
+            try:
+                found = await _moved(scene, one.probe, one.shown)
+            except TollgateError as error:
+                found, unread = "", unread or str(error)
             if found and all(late.reference != one.shown.reference for late in moved):
                 moved.append(Late(one.shown.reference, found, (one.probe.name,)))
-    return tuple(moved)
+    return tuple(moved), unread
 
 
 def _taken(shown: Shown) -> bool:
@@ -231,8 +234,5 @@ async def _moved(scene: Scene, probe: Probe, shown: Shown) -> str:
     """How an order is now that was as it must be when its probe looked, '' for one that still is."""
     if effect_broken(probe, shown):
         return ""
-    try:
-        now = await scene.standing(shown.reference)
-    except TollgateError:
-        return ""
+    now = await scene.standing(shown.reference)
     return str(now) if effect_broken(probe, replace(shown, after=now)) else ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -33,6 +34,24 @@ class Control:
         faults: Mapping[str, Any] = await self._ask("GET", "/faults")
         return faults
 
+    @asynccontextmanager
+    async def holding(self, **members: object) -> AsyncIterator[None]:
+        """These faults for as long as this lasts, beside those that are switched on. They end with the connection, so
+        whoever holds them takes them along, however it ends.
+        """
+        async with self._client() as client:
+            asked = client.stream("POST", self._address + "/held", json=members)
+            async with asked as response:
+                if response.is_error:
+                    await response.aread()
+                response.raise_for_status()
+                signs = response.aiter_raw()  # kept: were it collected, the connection would go with it
+                await anext(signs)  # they are on
+                try:
+                    yield
+                finally:
+                    await self._ask("DELETE", f"/held/{response.headers['X-Held']}")  # they are off
+
     async def payments(self) -> Sequence[Mapping[str, Any]]:
         payments: Sequence[Mapping[str, Any]] = await self._ask("GET", "/payments")
         return payments
@@ -42,9 +61,10 @@ class Control:
         return deliveries
 
     async def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
-        async with httpx.AsyncClient(
-            verify=_NO_AUTHORITIES, trust_env=False, timeout=10, headers=self._headers
-        ) as client:
+        async with self._client() as client:
             response = await client.request(method, self._address + path, json=body)
         response.raise_for_status()
         return response.json()
+
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(verify=_NO_AUTHORITIES, trust_env=False, timeout=10, headers=self._headers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -246,10 +247,7 @@ class _Control:
     till: Till | None
     opened: bool = True
 
-    async def set_faults(self, **members: object) -> Mapping[str, Any]:
-        raise AssertionError("a smoke payment switches no fault")
-
-    async def clear_faults(self) -> None:
+    def holding(self, **members: object) -> AbstractAsyncContextManager[None]:
         raise AssertionError("a smoke payment switches no fault")
 
     async def payments(self) -> Sequence[Mapping[str, Any]]:

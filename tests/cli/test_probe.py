@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 import probing
 import wiring
-from checks import payment_withstands_probes, webhook_withstands_probes
+from checks import withstands_probes
 from checks.probes.table import PROBES
 from commands import Flags
 from pipeline.contracts import Check, World
@@ -24,7 +24,7 @@ from pipeline.verdict import Verdict
 from tests.cli.cli import on, production
 from tests.probes.shop_rig import shop, till
 
-ASKED: tuple[Check, ...] = (webhook_withstands_probes.CHECK, payment_withstands_probes.CHECK)
+ASKED: tuple[Check, ...] = (withstands_probes.WEBHOOK, withstands_probes.PAYMENT)
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,9 @@ from typing import Any
 from gateways import GATEWAYS
 from pipeline.clock import SystemClock
 from pipeline.contracts import Addresses, Cents, World
-from pipeline.secrets import Secret
 from sandbox import authority
 from tests.checks import worlds
-from tests.sandbox.gateway_rig import APP_ID, SECRET, Rig
+from tests.sandbox.gateway_rig import APP_ID, SECRET, Rig, shop_settings
 
 NODE = shutil.which("node")
 _HERE = Path(__file__).parent
@@ -88,17 +87,6 @@ async def other_merchant(
 def _world(
     gateway: Rig, folder: Path, base: str, certificates: authority.Certificates, sources: Sequence[str]
 ) -> World:
-    values: dict[str, str | Secret] = {
-        "VITE_NODE_ENV": "production",
-        "VITE_IKHOKHA_API_URL": gateway.base,
-        "VITE_IKHOKHA_API_KEY": Secret(APP_ID),
-        "VITE_IKHOKHA_API_SECRET": Secret(SECRET),
-        "VITE_IKHOKHA_WEBHOOK_SECRET": Secret(SECRET),
-        "VITE_IKHOKHA_TEST_MODE": "false",
-        "VITE_IKHOKHA_TIMEOUT": "5000",
-        "VITE_IKHOKHA_RETRY_ATTEMPTS": "3",
-        "VITE_IKHOKHA_RETRY_DELAY": "10",
-    }
     contract: dict[str, Any] = {
         "courses": [{"id": "bookkeeping-101", "cents": 25000}],
         "webhook_sources": list(sources),
@@ -106,7 +94,12 @@ def _world(
     }
     trust = ssl.create_default_context(cafile=certificates.ca)
     made = worlds.world(
-        folder, service=base, gateway=gateway.base, trust=trust, values=values, spec={"contract": contract}
+        folder,
+        service=base,
+        gateway=gateway.base,
+        trust=trust,
+        values=shop_settings(gateway.base),
+        spec={"contract": contract},
     )
     clock = SystemClock()
     return replace(

@@ -36,13 +36,14 @@ class Power:
     rows: list[dict[str, Any]] = field(default_factory=list)
     set: list[Mapping[str, object]] = field(default_factory=list)
 
-    async def set_faults(self, **members: object) -> Mapping[str, Any]:
+    @asynccontextmanager
+    async def holding(self, **members: object) -> AsyncIterator[None]:
         self.faults |= members
         self.set.append(members)
-        return self.faults
-
-    async def clear_faults(self) -> None:
-        self.faults = {}
+        try:
+            yield
+        finally:
+            self.faults = {}
 
     async def payments(self) -> Sequence[Mapping[str, Any]]:
         return self.rows

@@ -22,11 +22,13 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import pytest
+import pytest_asyncio
+
 from gateways import GATEWAYS
 from pipeline.clock import SystemClock
 from pipeline.contracts import Addresses, Cents, SecurityEvent, SigningScheme, World
 from pipeline.errors import CapReached
-from pipeline.secrets import Secret
 from sandbox import authority
 from sandbox.shop import build as building
 from sandbox.shop.server import app
@@ -38,7 +40,7 @@ from sandbox.shop.server.pages import Pages
 from sandbox.shop.server.seams import Seams
 from sandbox.shop.server.store import Store
 from tests.checks import worlds
-from tests.sandbox.gateway_rig import APP_ID, SECRET, Rig
+from tests.sandbox.gateway_rig import APP_ID, SECRET, Rig, shop_settings
 from tests.sandbox.gateway_rig import rig as till
 
 __all__ = ["ShopRig", "Time", "shop", "till"]
@@ -97,6 +99,21 @@ class ShopRig:
     def base(self) -> str:
         """The shop's address."""
         return self.config.public_url
+
+
+@dataclass(frozen=True)
+class Till:
+    """A gateway that the tests of a module share, and the folder of the shops at it."""
+
+    rig: Rig
+    folder: Path
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Till]:
+    folder = tmp_path_factory.mktemp("till")
+    async with till(folder) as rig:
+        yield Till(rig, folder)
 
 
 @asynccontextmanager
@@ -206,17 +223,6 @@ def _config(gateway: Rig, area: Path, base: str, certificates: authority.Certifi
 
 
 def _world(gateway: Rig, config: Config, contract: Mapping[str, Any], time: Time) -> tuple[World, list[SecurityEvent]]:
-    values: dict[str, str | Secret] = {
-        "VITE_NODE_ENV": "production",
-        "VITE_IKHOKHA_API_URL": gateway.base,
-        "VITE_IKHOKHA_API_KEY": Secret(APP_ID),
-        "VITE_IKHOKHA_API_SECRET": Secret(SECRET),
-        "VITE_IKHOKHA_WEBHOOK_SECRET": Secret(SECRET),
-        "VITE_IKHOKHA_TEST_MODE": "false",
-        "VITE_IKHOKHA_TIMEOUT": "5000",
-        "VITE_IKHOKHA_RETRY_ATTEMPTS": "3",
-        "VITE_IKHOKHA_RETRY_DELAY": "10",
-    }
     courses = [{"id": course.id, "cents": course.cents} for course in _courses().values() if course.listed]
     said = {
         "courses": courses,
@@ -231,7 +237,7 @@ def _world(gateway: Rig, config: Config, contract: Mapping[str, Any], time: Time
         service=config.public_url,
         gateway=gateway.base,
         trust=ssl.create_default_context(cafile=config.ca_file),
-        values=values,
+        values=shop_settings(gateway.base),
         spec={"contract": said},
     )
     world = replace(

@@ -41,7 +41,8 @@ class Message:
 class SmallShop:
     """`world` meets it. Flags: `believes` any signature; `refuses_all`; `limits` the next n webhooks with 429;
     `mistake` answers with a status of its own where it gives one; `enrols_after_s`: whatever an accepted webhook names;
-    `moves_after` n reads of an order, which is then enrolled without anybody asking; `falls` dead after n webhooks."""
+    `moves_after` n reads of an order, which is then enrolled without anybody asking; `hides_after` n reads of
+    an order, which then cannot be read; `falls` dead after n webhooks."""
 
     world: World
     runner: web.AppRunner | None = None
@@ -52,6 +53,7 @@ class SmallShop:
     mistake: Callable[[web.Request, bytes], int] = lambda _request, _body: 0
     enrols_after_s: float = 0.0
     moves_after: int = 0
+    hides_after: int = 0
     falls_after: int = 0
     payments: dict[str, str] = field(default_factory=lambda: dict(CUSTOMERS))
     queue: list[tuple[float, str]] = field(default_factory=list)
@@ -105,6 +107,8 @@ class SmallShop:
         self.reads[reference] += 1
         if self.moves_after and self.reads[reference] == self.moves_after:
             self.enrolled[reference] += 1
+        if self.hides_after and self.reads[reference] >= self.hides_after:
+            return web.Response(status=500)
         return web.json_response({"reference": reference, "status": "pending"})
 
     async def enrolment(self, request: web.Request) -> web.Response:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from checks.probes.judging import finding
 from checks.probes.playing import Settings, play
@@ -20,8 +18,7 @@ from pipeline.contracts import NoPast, PastFinding, World
 from pipeline.verdict import Finding, Verdict
 from sandbox.drills.faults import FAULTS as DRILLS
 from sandbox.shop.server.faults import FAULTS
-from tests.probes.shop_rig import ShopRig, Time, shop, till
-from tests.sandbox.gateway_rig import Rig
+from tests.probes.shop_rig import ShopRig, Till, Time, gateway, shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -37,22 +34,11 @@ UNPROBED = {
 }
 """Faults of the bundle and the start, and those that other proofs and the watch see: no bad input shows them."""
 PAID = {"webhook.replayed-later"}
+__all__ = ["gateway"]
+
 PACE = 6.0
 """The clock runs fast, so what is waited for in its time gets more of it."""
 _ALL = Settings(mode="card", cap=10_000, patience_s=1.5)
-
-
-@dataclass(frozen=True)
-class Till:
-    rig: Rig
-    folder: Path
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Till]:
-    folder = tmp_path_factory.mktemp("till")
-    async with till(folder) as rig:
-        yield Till(rig, folder)
 
 
 @dataclass(frozen=True)

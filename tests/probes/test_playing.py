@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from checks.payment_withstands_probes import CHECK as PAYMENTS
 from checks.probes.judging import finding
 from checks.probes.playing import Run, Settings, play
 from checks.probes.probe import CLOSED, INVALID, REFUSED, TAKEN, Effect, Need, Probe, Severity, Shown, Turn
@@ -27,7 +26,8 @@ from checks.probes.sending import UNCONNECTED, Line, over_socket, parsed
 from checks.probes.table import PROBES
 from checks.probes.webhooks_later import earlier
 from checks.probes.webhooks_transport import encoded, in_the_clear, other_case, slashed
-from checks.webhook_withstands_probes import CHECK as WEBHOOKS
+from checks.withstands_probes import PAYMENT as PAYMENTS
+from checks.withstands_probes import WEBHOOK as WEBHOOKS
 from pipeline.contracts import PastFinding, PastRun
 from pipeline.names import nearest
 from pipeline.service import Service
@@ -266,6 +266,14 @@ async def test_an_effect_that_comes_later_is_seen_in_the_end(small: SmallShop) -
     run, found = await played(small, "webhook.unsigned")
     assert [late.probes for late in run.late] == [("webhook.unsigned",)]
     assert (found.verdict, "was changed later" in found.reason) == (Verdict.FAIL, True), found
+
+
+async def test_orders_that_cannot_be_read_in_the_end_prove_nothing(small: SmallShop) -> None:
+    """All was well when each probe looked; what came later cannot be seen, and what is not seen is not a pass."""
+    small.hides_after = 3  # made, after the probe, at the end
+    _, found = await played(small, "webhook.unsigned")
+    assert verdicts(found) == {"webhook.unsigned": "PASS"}
+    assert (found.verdict, "late effects" in found.reason) == (Verdict.INCONCLUSIVE, True), found
 
 
 # ---- on record ---------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -120,6 +120,12 @@ def settings(address: str, **changes: str) -> Settings:
         for name, text in texts.items()
     }
     return Settings(values, (), ("test",))
+
+
+def shop_settings(address: str) -> Mapping[str, str | Secret]:
+    """The nine settings of a shop at such a gateway."""
+    known = {name: found.value for name, found in settings(address).values.items()}
+    return {**known, "VITE_NODE_ENV": "production", "VITE_IKHOKHA_WEBHOOK_SECRET": Secret(SECRET)}
 
 
 @asynccontextmanager

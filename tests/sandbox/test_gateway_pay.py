@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -323,6 +324,22 @@ async def test_a_late_webhook_waits(tmp_path: Path) -> None:
         assert (owed.next_at - instant.timestamp(), owed.attempts) == (30, 0)
 
 
+async def test_held_faults_go_and_those_switched_on_stay(tmp_path: Path) -> None:
+    """Two may hold faults at once: each takes its own along, in any order, and none of what was switched on."""
+    async with rig(tmp_path) as at:
+        await at.control.set_faults(slow_s=0.1)
+        first, second = at.control.holding(outage=True), at.control.holding(outage=True, amount_off=-1)
+        await first.__aenter__()
+        await second.__aenter__()
+        await asyncio.sleep(0.5)  # they are looked after meanwhile
+        await first.__aexit__(None, None, None)
+        seen = await at.control.faults()
+        assert (seen["outage"], seen["amount_off"], seen["slow_s"]) == (True, -1, 0.1)
+        await second.__aexit__(None, None, None)
+        seen = await at.control.faults()
+        assert (seen["outage"], seen["amount_off"], seen["slow_s"]) == (False, 0, 0.1)
+
+
 @pytest.mark.parametrize(
     "members",
     [b"{", b"[]", b'{"outrage": true}', b'{"outage": 1}', b'{"slow_s": -1}', b'{"slow_s": NaN}', b'{"slow_s": "1"}',
@@ -333,9 +350,9 @@ async def test_an_unknown_fault_is_refused(tmp_path: Path, members: bytes) -> No
     async with rig(tmp_path) as at:
         headers = {"Authorization": "Bearer made-up-control-token"}
         async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
-            answer = await client.post(f"{at.control_base}/faults", content=members)
-        assert answer.status_code == 400
-        assert answer.json()["error"]
+            answers = [await client.post(f"{at.control_base}/{way}", content=members) for way in ("faults", "held")]
+        assert [answer.status_code for answer in answers] == [400, 400]
+        assert all(answer.json()["error"] for answer in answers)
         assert not any((await at.control.faults()).values())
 
 

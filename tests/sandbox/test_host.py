@@ -158,6 +158,41 @@ def test_a_start_that_fails_says_why_and_leaves_no_process(
     assert _answers(host.up(folder))
 
 
+_HOLDER = """
+import asyncio, sys
+from sandbox.gateway.remote import Control
+async def hold():
+    async with Control(sys.argv[1], sys.argv[2]).holding(outage=True):
+        print("held", flush=True)
+        await asyncio.sleep(600)
+asyncio.run(hold())
+"""
+
+
+def test_faults_end_with_the_process_that_holds_them(folder: Path) -> None:
+    """A prober that is killed leaves no gateway in trouble behind, on which the next deploy would fail."""
+    at = host.up(folder)
+    control = Control(at.control, at.token.reveal())
+    argv = [sys.executable, "-c", _HOLDER, at.control, at.token.reveal()]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert asyncio.run(control.faults())["outage"] is True
+        holder.kill()
+    _until(lambda: not asyncio.run(control.faults())["outage"])
+
+
+def test_bytes_that_are_no_text_break_no_request(folder: Path) -> None:
+    """An `Expect` header that is not UTF-8, to which the HTTP library itself would answer 500, is refused."""
+    at = host.up(folder)
+    address = httpx.URL(at.gateway)
+    with socket.create_connection((address.host, address.port or 443), timeout=20) as plain:
+        trust = ssl.create_default_context(cafile=at.ca)
+        with trust.wrap_socket(plain, server_hostname=address.host) as line:
+            line.sendall(b"GET /nowhere HTTP/1.1\r\nHost: gateway\r\nExpect: \xe2\x80\r\n\r\n")
+            assert line.recv(4096).split(b" ")[1] == b"417"
+
+
 def _answers(at: host.HostAddresses) -> bool:
     try:
         httpx.get(at.control, headers={"Authorization": f"Bearer {at.token.reveal()}"}, trust_env=False)

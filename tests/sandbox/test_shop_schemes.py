@@ -6,7 +6,7 @@ import asyncio
 import base64
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,25 +21,13 @@ from sandbox.shop.server import schemes
 from sandbox.shop.server.config import STANDARD_WEBHOOKS, Config, ConfigInvalid, read_config
 from sandbox.shop.server.events import parse
 from sandbox.shop.server.schemes import Delivery
-from tests.probes.shop_rig import ShopRig, shop, till
-from tests.sandbox.gateway_rig import Rig
+from tests.probes.shop_rig import ShopRig, Till, gateway, shop
 
 in_one_loop = pytest.mark.asyncio(loop_scope="module")
+__all__ = ["gateway"]
+
 NOW = 1_790_000_000.0
 PATH = "/api/webhooks/ikhokha"
-
-
-@dataclass(frozen=True)
-class Till:
-    rig: Rig
-    folder: Path
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Till]:
-    folder = tmp_path_factory.mktemp("till")
-    async with till(folder) as rig:
-        yield Till(rig, folder)
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
