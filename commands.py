@@ -210,6 +210,7 @@ async def _foretell_rollback(flags: Flags, chosen: wiring.Chosen, to: str | None
         entries=_entries(chosen),
         tell=said.append,
         comes_up=await wiring.comes_up(chosen),
+        at_work=_at_work(chosen),
     )
     seen = await _foreseen(chosen, look, await rolling_back.choose(look, to), said)
     if flags.json:
@@ -220,6 +221,14 @@ async def _foretell_rollback(flags: Flags, chosen: wiring.Chosen, to: str | None
     return Exit.DONE
 
 
+def _at_work(chosen: wiring.Chosen) -> str:
+    """The run that a rollback would stop or wait for first; '' for none."""
+    from pipeline import takeover
+    from pipeline.lease import held
+
+    return takeover.at_work(held(chosen.lease_file), str(chosen.journal))
+
+
 async def _foreseen(
     chosen: wiring.Chosen, look: Look, choice: Choice, said: Sequence[str], *, read_all: bool = True
 ) -> Foreseen:
@@ -228,7 +237,8 @@ async def _foreseen(
 
     plan = _plan(chosen, "rollback", ("prove",))
     checks, lease = chosen.tables.checks, held(chosen.lease_file)
-    return await rollback_screen.foresee(look, choice, plan, checks, lease, said, read_all=read_all)
+    record = str(chosen.journal)
+    return await rollback_screen.foresee(look, choice, plan, checks, lease, said, record=record, read_all=read_all)
 
 
 async def _roll_back(
@@ -238,21 +248,22 @@ async def _roll_back(
     from pipeline import rollback_screen, rolling_back
 
     said: list[str] = []
-    look = replace(rolling_back.Look.of(session), tell=said.append)
+    look = replace(rolling_back.Look.of(session, _at_work(chosen)), tell=said.append)
     choice = await rolling_back.choose(look, to)
-    held = False
+    refused = False
     try:
         seen = await _foreseen(chosen, look, choice, said, read_all=not yes)
-        shown, held = rollback_screen.screen(seen), seen.held
+        shown, refused = rollback_screen.screen(seen), seen.refused
     except TollgateError as error:  # what cannot be shown in full is done all the same
         shown = f"back to {choice.release or 'a closed service'}: {choice.why_that}; more cannot be shown: {error}\n"
     (sys.stderr if flags.json else sys.stdout).write(session.redactor.text(shown) + "\n")
-    asks = not yes and flags.env != "sandbox" and not held  # what is held is refused, so nobody is asked first
+    asks = not yes and flags.env != "sandbox" and not refused  # nobody is asked about what is refused
     if asks:
         await confirm(flags.env)
     by, plan = owner(session), _plan(chosen, "rollback", ("prove",))
     agreed = choice if asks else None
-    return await rolling_back.rollback(session, plan, by, to=to, reason=reason, agreed=agreed)
+    at_work = choice.at_work
+    return await rolling_back.rollback(session, plan, by, to=to, reason=reason, agreed=agreed, at_work=at_work)
 
 
 def _rows(releases: Sequence[ReleaseRecord]) -> list[Mapping[str, Any]]:

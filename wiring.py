@@ -94,6 +94,10 @@ class Chosen:
         return self.root / ".tollgate" / self.name
 
     @property
+    def journal(self) -> Path:
+        return self.state / "journal.sqlite"
+
+    @property
     def area(self) -> Path:
         return self.root / self.environment.target.path
 
@@ -230,9 +234,9 @@ async def opened(
 
 
 async def open_target(
-    chosen: Chosen, guard: Callable[[], Awaitable[None]], redact: Callable[[str], str] = str
+    chosen: Chosen, guard: Callable[[], Awaitable[int | None]], redact: Callable[[str], str] = str
 ) -> Target:
-    """The environment's target. `guard` is awaited before every change, `redact` sees all its commands print."""
+    """The environment's target. `guard` gives the token for every change, `redact` sees all its commands print."""
     environment, spec = chosen.environment, chosen.spec
     process = {name: _absolute(chosen.root, value) for name, value in environment.process.items()}
     if chosen.in_sandbox:  # our own shop is told how its gateway signs

@@ -57,19 +57,52 @@ class Completed:
     stderr: str
 
 
-class Host(Protocol):
-    """A machine. Raises TargetError when the machine is out of reach, FileNotFoundError where a path is missing."""
+@dataclass(frozen=True)
+class Fence:
+    """What a change is made under: the file that keeps the highest token a host was shown, and this run's token."""
 
-    async def run(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Completed:
+    path: PurePosixPath
+    token: int
+
+
+class Host(Protocol):
+    """A machine. Raises TargetError when the machine is out of reach, FileNotFoundError where a path is missing.
+
+    With a `fence` the call is a change, made under a lock that is held until all of it has ended, its command too:
+    a token lower than the fence's raises LeaseLost and changes nothing. None: it only looks.
+    """
+
+    async def run(
+        self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"", fence: Fence | None = None
+    ) -> Completed:
         """Runs an argv list, never a shell. Raises CommandFailed when `timeout` (s) runs out."""
 
-    async def put(self, path: PurePosixPath, content: bytes, *, mode: int = 0o644) -> None:
+    async def put(self, path: PurePosixPath, content: bytes, *, mode: int = 0o644, fence: Fence | None = None) -> None:
         """Writes a whole file so that readers see the old bytes or the new ones, durable on return."""
 
-    async def rename(self, old: PurePosixPath, new: PurePosixPath) -> None:
+    async def rename(self, old: PurePosixPath, new: PurePosixPath, *, fence: Fence | None = None) -> None:
         """Replaces `new` by `old` in one step, durable on return."""
 
     async def read(self, path: PurePosixPath) -> bytes: ...
+
+
+class Fencing(Protocol):
+    """The fence of a target, as one run uses it."""
+
+    async def ours(self) -> Fence | None:
+        """What a change of this run is made under. Raises LeaseLost when it may change nothing any more.
+
+        None where nobody needs a lease: a service that went down is only brought up again.
+        """
+
+    async def highest(self) -> int:
+        """The highest token the target was shown; 0 where it was shown none."""
+
+    async def advance(self, token: int) -> None:
+        """From here on lower tokens change nothing. Waits for a change in progress.
+
+        Raises LeaseLost where the target knows a higher one, LeaseHeld when a change does not come to its end.
+        """
 
 
 # ---- targets: where releases run ---------------------------------------------------------------------------
@@ -180,7 +213,7 @@ class SettingsVault(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """Where releases run: four small contracts over one host."""
+    """Where releases run: small contracts over one host. What changes it through `host` does so under its `fencing`."""
 
     kind: str
     host: Host
@@ -189,6 +222,7 @@ class Target:
     traffic: Traffic
     switches: Switches
     settings: SettingsVault
+    fencing: Fencing
 
 
 # ---- gateways: who takes the money -------------------------------------------------------------------------

@@ -6,8 +6,8 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import TollgateError
@@ -18,11 +18,15 @@ _MADE_BY = 0x746F6C6C
 
 @dataclass(frozen=True)
 class Schema:
-    """What a file holds: what an operator calls it, the version of its tables, and the statements that make them."""
+    """What a file holds: what an operator calls it, the version of its tables, and the statements that make them.
+
+    `upgrades`: what makes the tables of version N + 1 of those of version N, by N. Whoever reads must read both.
+    """
 
     what: str
     version: int
     statements: tuple[str, ...]
+    upgrades: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 def open_for_writing(path: Path, schema: Schema, *, wait_s: float) -> sqlite3.Connection:
@@ -41,10 +45,12 @@ def open_for_writing(path: Path, schema: Schema, *, wait_s: float) -> sqlite3.Co
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")
             with transaction(connection):
-                if _version(connection, path, schema) == 0:
-                    for statement in schema.statements:
-                        connection.execute(statement)
+                found = _version(connection, path, schema)
+                if found == 0:
                     connection.execute(f"PRAGMA application_id = {_MADE_BY}")
+                for statement in _missing(schema, found):
+                    connection.execute(statement)
+                if found < schema.version:
                     connection.execute(f"PRAGMA user_version = {schema.version}")
             _sync_folder(path.parent)
         except BaseException:
@@ -145,6 +151,15 @@ def _write_ahead(connection: sqlite3.Connection, wait_s: float) -> None:
         if time.monotonic() > until:
             raise TollgateError("SQLite cannot write ahead on this file system", "Keep the state on a local disk.")
         time.sleep(0.01)
+
+
+def _missing(schema: Schema, found: int) -> Iterator[str]:
+    """The statements that a file of version `found` lacks; 0: it is empty."""
+    if found == 0:
+        yield from schema.statements
+        return
+    for version in range(found, schema.version):
+        yield from schema.upgrades[version]
 
 
 def _version(connection: sqlite3.Connection, path: Path, schema: Schema) -> int:

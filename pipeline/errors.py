@@ -8,6 +8,7 @@ TollgateError
 |-- PersonNeeded           4  the way back could not be confirmed, or a run was left unfinished
 |-- LeaseHeld              5  another run may change this environment now
 |-- LeaseLost              4  this run may no longer change it
+|   `-- TakenOver          5  a rollback asked for its lease: it stopped, and the rollback puts right what it changed
 |-- GatewayError              (what went wrong with the gateway; judged by whoever asked)
 |   |-- GatewayUnreachable    no answer: nothing is known about the effect
 |   |   `-- OutcomeUnknown    a creation without an answer: ask for its status, never send it again
@@ -74,6 +75,10 @@ class LeaseHeld(TollgateError):
 
 class LeaseLost(TollgateError):
     exit_code = Exit.PERSON_NEEDED
+
+
+class TakenOver(LeaseLost):
+    exit_code = Exit.LEASE_HELD
 
 
 class GatewayError(TollgateError):

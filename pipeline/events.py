@@ -63,7 +63,7 @@ class Kind(StrEnum):
     RUN_SUPERSEDED = "run.superseded"
     """of_run, by_run: an unfinished run that this one has put right"""
     RUN_FINISHED = "run.finished"
-    """outcome (done, refused, restored, person needed, interrupted, bug), exit_code, summary, took_s"""
+    """outcome (done, refused, restored, person needed, taken over, interrupted, bug), exit_code, summary, took_s"""
 
 
 @dataclass(frozen=True)

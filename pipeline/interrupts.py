@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Self
 
 from pipeline.errors import Exit, TollgateError
+from pipeline.lease import Lease
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,30 +49,46 @@ class Interrupts:
         if self._task is not None:
             self._task.cancel()
 
-    async def until(self, work: Coroutine[Any, Any, None]) -> BaseException | None:
-        """Runs `work`; returns what ended it: None, its error, or Interrupted. Later signals only get an answer."""
+    async def until(self, work: Coroutine[Any, Any, None], lease: Lease | None = None) -> BaseException | None:
+        """Runs `work`; returns what ended it: None, its error, or Interrupted. Later signals only get an answer.
+
+        With `lease` it ends as well when that is found to be gone or asked for: with LeaseLost or TakenOver.
+        """
         self._task = asyncio.create_task(work)
         if self._came:
             self._task.cancel()
+        watching = asyncio.create_task(_cancelled_with(lease, self._task)) if lease is not None else None
         try:
             await self._task
         except asyncio.CancelledError:
-            return _interrupted()
+            ended = lease.why_ended if lease is not None and not self._came else None
+            return ended or _interrupted()
         except Exception as error:
             return error
         finally:
             self.stages_over()
+            if watching is not None:
+                watching.cancel()
         return None
 
     def stages_over(self) -> None:
         """From here on only the way back runs."""
         self._stages_over = True
 
-    def no_return(self) -> None:
-        """`stages_over`, unless a signal came already: then raises Interrupted, and nothing may be changed."""
+    def stop_here(self) -> None:
+        """Raises Interrupted when a signal came: nothing has been changed yet."""
         if self._came:
             raise _interrupted()
+
+    def no_return(self) -> None:
+        """`stages_over`, unless a signal came already: then raises Interrupted, and nothing may be changed."""
+        self.stop_here()
         self.stages_over()
+
+
+async def _cancelled_with(lease: Lease, work: asyncio.Task[None]) -> None:
+    await lease.ended.wait()
+    work.cancel()
 
 
 def _interrupted() -> Interrupted:

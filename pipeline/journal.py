@@ -349,7 +349,7 @@ def _json_value(value: Any, where: str) -> Any:
 
 def _summary(run: str, entries: list[Entry], superseded_by: str | None) -> RunSummary:
     started = next((entry for entry in entries if entry.kind is Kind.RUN_STARTED), None)
-    finished = next((entry for entry in entries if entry.kind is Kind.RUN_FINISHED), None)
+    finished = next((entry for entry in reversed(entries) if entry.kind is Kind.RUN_FINISHED), None)  # it was resumed
     began = started.data if started else {}
     marked = next((entry.data.get("release") for entry in entries if entry.kind is Kind.RELEASE_MARKED), None)
     return RunSummary(

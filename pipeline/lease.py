@@ -2,199 +2,52 @@
 
 One row of a SQLite file, changed in transactions that exclude each other. Every taking has a higher token than all
 before it (a fencing number), so an owner that was away too long finds out before it changes anything. An owner that is
-dead on this machine is taken over at once, any other when its lease has run out. Within one boot of one machine time is
-the monotonic clock's, so a wall clock that jumps moves nothing; elsewhere it is the wall clock's.
+dead on this machine is taken over at once, any other when its lease has run out; a rollback may ask for it
+(`pipeline.takeover`), and whoever was asked cannot renew it any more. Within one boot of one machine time is the
+monotonic clock's, so a wall clock that jumps moves nothing; elsewhere it is the wall clock's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import getpass
-import hashlib
-import os
-import socket
 import sqlite3
-import subprocess
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
-from pipeline.clock import SystemClock
 from pipeline.contracts import Clock
-from pipeline.database import Schema, explained, open_for_reading, open_for_writing, transaction
-from pipeline.errors import LeaseHeld, LeaseLost, TollgateError
-
-_WAIT_S = 3.0
-_SCHEMA = Schema(
-    what="lease",
-    version=1,
-    statements=(
-        """CREATE TABLE lease (
-            id INTEGER PRIMARY KEY CHECK (id = 1), token INTEGER NOT NULL, held INTEGER NOT NULL,
-            who TEXT NOT NULL, machine TEXT NOT NULL, pid INTEGER NOT NULL, process_start TEXT NOT NULL,
-            run TEXT NOT NULL, taken_at TEXT NOT NULL, renewed_at TEXT NOT NULL, expires_s REAL NOT NULL,
-            renewed_monotonic REAL NOT NULL
-        ) STRICT""",
-    ),
+from pipeline.database import explained, open_for_writing, transaction
+from pipeline.errors import LeaseHeld, LeaseLost, TakenOver, TollgateError
+from pipeline.lease_file import (
+    COLUMNS,
+    SCHEMA,
+    WAIT_S,
+    Claim,
+    GivesWay,
+    LeaseInfo,
+    State,
+    asking,
+    held,
+    read,
+    shown,
+    text,
 )
-_COLUMNS = "token, who, machine, pid, process_start, run, taken_at, renewed_at, expires_s, renewed_monotonic"
+from pipeline.owner import Owner, is_dead
 
+__all__ = ["Claim", "GivesWay", "Lease", "LeaseInfo", "Owner", "State", "held", "is_dead"]
 
-# ---- owners ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Owner:
-    """One run in one process. `process_start` is BOOT/NAMESPACE/TIME: it tells two processes of one pid apart."""
-
-    who: str
-    machine: str
-    pid: int
-    process_start: str
-    run: str
-
-    @classmethod
-    def this_process(cls, run: str, who: str | None = None) -> Self:
-        pid = os.getpid()
-        return cls(who or _user(), _machine(), pid, "/".join((_boot(), _namespace(), _start_time(pid) or "?")), run)
-
-    def __str__(self) -> str:
-        return f"run {self.run} of {self.who} on {self.machine}, process {self.pid}"
-
-    @property
-    def boot(self) -> str:
-        return self.process_start.partition("/")[0]
-
-
-def is_dead(owner: Owner) -> bool:
-    """True when `owner` was a process of this machine and is no more. In doubt, it lives."""
-    if owner.machine != _machine() or owner.process_start.count("/") != 2:
-        return False
-    boot, namespace, started = owner.process_start.split("/")
-    if boot != _boot():
-        return boot != "?" and _boot() != "?"
-    if namespace != _namespace() or started == "?":
-        return False
-    return _start_time(owner.pid) not in (started, "?")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"
-
-
-def _machine() -> str:
-    """The host name, with a mark that tells two machines of one name apart."""
-    identity = _file("/etc/machine-id")
-    mark = hashlib.sha256(b"tollgate-machine:" + identity.encode()).hexdigest()[:8] if identity else ""
-    return f"{socket.gethostname()} ({mark})" if mark else socket.gethostname()
-
-
-def _boot() -> str:
-    return _file("/proc/sys/kernel/random/boot_id") or "?"
-
-
-def _namespace() -> str:
-    """A pid means the same process only within one pid namespace (container)."""
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""
-
-
-def _start_time(pid: int) -> str | None:
-    """When the process began, in a form to compare; None when there is none or only its corpse, `?` when hidden."""
-    if Path("/proc/self/stat").exists():
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        except OSError:
-            return "?" if _exists(pid) else None
-        state, started = fields[0], fields[19]
-        return None if state in "ZX" else started
-    try:
-        listed = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return "?"
-    return listed.stdout.decode(errors="replace").strip() or None
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return error.errno != errno.ESRCH
-    return True
-
-
-def _file(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""
-
-
-# ---- what is on disk ---------------------------------------------------------------------------------------
-
-
-class State(StrEnum):
-    HELD = "held"
-    EXPIRED = "expired"
-    OWNER_DEAD = "owner dead"
-
-
-@dataclass(frozen=True)
-class LeaseInfo:
-    """A lease as it stands on disk. One that is not `HELD` can be taken. `remaining_s` is negative when it ran out."""
-
-    owner: Owner
-    token: int
-    taken_at: datetime
-    renewed_at: datetime
-    expires_at: datetime
-    remaining_s: float
-    state: State
-
-
-def held(path: Path, *, clock: Clock | None = None) -> LeaseInfo | None:
-    """Who holds the lease in `path`; None when nobody took it or it was given back."""
-    connection = open_for_reading(path, _SCHEMA, wait_s=_WAIT_S)
-    if connection is None:
-        return None
-    with contextlib.closing(connection), explained(path, "lease", _WAIT_S):
-        return _info(connection, clock or SystemClock())
-
-
-def _info(connection: sqlite3.Connection, clock: Clock) -> LeaseInfo | None:
-    row = connection.execute(f"SELECT {_COLUMNS} FROM lease WHERE held = 1").fetchone()  # noqa: S608
-    if row is None:
-        return None
-    token, who, machine, pid, process_start, run, taken, renewed, expires_s, monotonic = row
-    owner = Owner(who, machine, pid, process_start, run)
-    renewed_at = datetime.fromisoformat(renewed)
-    expires_at = renewed_at + timedelta(seconds=expires_s)
-    if owner.boot == _boot() != "?":
-        remaining = monotonic + expires_s - clock.monotonic()
-        expires_at = clock.now() + timedelta(seconds=remaining)
-    else:
-        remaining = (expires_at - clock.now()).total_seconds()
-    state = State.OWNER_DEAD if is_dead(owner) else State.EXPIRED if remaining <= 0 else State.HELD
-    return LeaseInfo(owner, token, datetime.fromisoformat(taken), renewed_at, expires_at, remaining, state)
-
-
-# ---- the lease ---------------------------------------------------------------------------------------------
+EXPIRES_S = 20.0
+HEARTBEAT_S = 5.0
+POLL_S = 0.25
+"""How often an owner looks whether somebody asked for its lease."""
 
 
 class Lease:
     """A lease this process took. `token` is its fencing number; `taken_from` the dead or late owner before it, or None.
 
-    `lost` is set, with the reason in `why_lost`, when a heartbeat finds that the lease is gone.
+    `lost` is set, with the reason in `why_lost`, when it is found to be gone. `ended` is set when the heartbeats found
+    that this run must stop, because it is gone or was asked for: `why_ended` says which.
     """
 
     def __init__(
@@ -214,6 +67,8 @@ class Lease:
         self.taken_from = taken_from
         self.lost = asyncio.Event()
         self.why_lost = ""
+        self.ended = asyncio.Event()
+        self.why_ended: LeaseLost | None = None
         self._connection = connection
         self._clock = clock
         self._heartbeat_s = heartbeat_s
@@ -227,40 +82,41 @@ class Lease:
         *,
         owner: Owner,
         clock: Clock,
-        expires_s: float = 20.0,
-        heartbeat_s: float = 5.0,
-        wait_s: float = _WAIT_S,
+        claim: Claim | None = None,
+        beyond: int = 0,
+        expires_s: float = EXPIRES_S,
+        heartbeat_s: float = HEARTBEAT_S,
+        wait_s: float = WAIT_S,
     ) -> Self:
-        """Takes the lease in `path`, or raises LeaseHeld. Keep it with `heartbeats`, give it back with `release`."""
-        connection = open_for_writing(path, _SCHEMA, wait_s=wait_s)
+        """Takes the lease in `path`, or raises LeaseHeld. Keep it with `heartbeats`, give it back with `release`.
+
+        `beyond`: its token is higher than this as well, which the target was shown already.
+        """
+        claim = claim or Claim()
+        connection = open_for_writing(path, SCHEMA, wait_s=wait_s)
         try:
             with explained(path, "lease", wait_s), transaction(connection):
-                before = _info(connection, clock)
+                before = read(connection, clock)
                 _refuse_while_held(path, before)
                 (last,) = connection.execute("SELECT coalesce(max(token), 0) FROM lease").fetchone()
-                now = _text(clock.now())
+                _refuse_while_asked_for(path, connection, last, owner, clock)
+                token, now = max(last, beyond) + 1, text(clock.now())
+                row = (
+                    *(token, owner.who, owner.machine, owner.pid, owner.process_start, owner.run),
+                    *(now, now, expires_s, clock.monotonic(), claim.verb, claim.gives_way.value, claim.record),
+                )
+                marks = ", ".join("?" * len(row))
                 connection.execute(
-                    f"INSERT OR REPLACE INTO lease (id, held, {_COLUMNS}) VALUES (1, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                    (
-                        last + 1,
-                        owner.who,
-                        owner.machine,
-                        owner.pid,
-                        owner.process_start,
-                        owner.run,
-                        now,
-                        now,
-                        expires_s,
-                        clock.monotonic(),
-                    ),
+                    f"INSERT OR REPLACE INTO lease (id, held, {COLUMNS}) VALUES (1, 1, {marks})",  # noqa: S608
+                    row,
                 )
         except BaseException:
             connection.close()
             raise
-        return cls(path, connection, clock, owner, last + 1, before, heartbeat_s, wait_s)
+        return cls(path, connection, clock, owner, token, before, heartbeat_s, wait_s)
 
     def check_now(self) -> None:
-        """Returns when this run may change the environment now. Raises LeaseLost."""
+        """Returns when this run may change the environment now. Raises LeaseLost, TakenOver when it was asked for."""
         if self._ours().remaining_s > self._heartbeat_s:
             return
         self.renew()
@@ -270,23 +126,41 @@ class Lease:
         self.check_now()
 
     def renew(self) -> None:
-        """Starts its time anew. Raises LeaseLost when another took it, or it ran out and cannot be renewed."""
+        """Starts its time anew. Raises TakenOver when it was asked for, LeaseLost when another took it, or it ran out
+        and cannot be renewed.
+        """
         try:
             with explained(self.path, "lease", self._wait_s), transaction(self._connection):
                 changed = self._connection.execute(
-                    "UPDATE lease SET renewed_at = ?, renewed_monotonic = ? WHERE token = ? AND held = 1",
-                    (_text(self._clock.now()), self._clock.monotonic(), self.token),
+                    "UPDATE lease SET renewed_at = ?, renewed_monotonic = ? WHERE token = ? AND held = 1 "
+                    "AND NOT EXISTS (SELECT 1 FROM takeover WHERE takeover.token = lease.token AND standing = 1)",
+                    (text(self._clock.now()), self._clock.monotonic(), self.token),
                 ).rowcount
         except TollgateError as error:
             if self._ours().remaining_s <= 0:
                 raise self._gone(f"it ran out and could not be renewed: {error}") from None
             return
         if not changed:
-            self._ours()
+            self._refuse_asked(self._ours())
+
+    def be_waited_for(self) -> None:
+        """From here on a rollback waits for this run, which goes back by itself. Raises TakenOver: it was asked first.
+
+        Where that cannot be written the way back goes on all the same; a lease that is gone says so at the next change.
+        """
+        change = "UPDATE lease SET gives_way = ? WHERE token = ?"
+        try:
+            with explained(self.path, "lease", self._wait_s), transaction(self._connection):
+                self._refuse_asked(self._ours())
+                self._connection.execute(change, (GivesWay.LATER.value, self.token))
+        except TakenOver:
+            raise
+        except TollgateError:
+            return
 
     @contextlib.asynccontextmanager
     async def heartbeats(self) -> AsyncIterator[Self]:
-        """Renews the lease in the background while the context lasts."""
+        """Renews the lease in the background while the context lasts, and looks whether somebody asked for it."""
         beating = asyncio.create_task(self._beat(), name="lease heartbeats")
         try:
             yield self
@@ -308,15 +182,31 @@ class Lease:
         self._connection.close()
 
     async def _beat(self) -> None:
+        renewed = self._clock.monotonic()
         while True:
-            await self._clock.sleep(self._heartbeat_s)
+            await self._clock.sleep(POLL_S)
             try:
-                self.renew()
-            except LeaseLost:
+                self._refuse_asked(self._ours())
+                if self._clock.monotonic() - renewed >= self._heartbeat_s:
+                    self.renew()
+                    renewed = self._clock.monotonic()
+            except LeaseLost as end:
+                self._end(end)
                 return
             except Exception as error:
-                self._gone(f"its heartbeat failed: {type(error).__name__}")
+                self._end(self._gone(f"its heartbeat failed: {type(error).__name__}"))
                 raise
+
+    def _end(self, why: LeaseLost) -> None:
+        self.why_ended = why
+        self.ended.set()
+
+    def _refuse_asked(self, info: LeaseInfo) -> None:
+        if info.asked_by is not None:
+            raise TakenOver(
+                f"taken over by {info.asked_by} (rollback): {info.asked_why or 'no reason was given'}",
+                "That rollback puts right what this run changed; `./inv status` shows how far it is.",
+            )
 
     def _ours(self) -> LeaseInfo:
         """The lease as it stands on disk, which must be ours."""
@@ -324,13 +214,13 @@ class Lease:
             raise self._gone("it was given back")
         try:
             with explained(self.path, "lease", self._wait_s):
-                info = _info(self._connection, self._clock)
+                info = read(self._connection, self._clock)
         except TollgateError as error:
             raise self._gone(f"nobody can tell who holds it: {error}") from None
         if info is None:
             raise self._gone("it was given back")
         if info.token != self.token:
-            raise self._gone(f"{info.owner} took it at {_shown(info.taken_at)}")
+            raise self._gone(f"{info.owner} took it at {shown(info.taken_at)}")
         return info
 
     def _gone(self, why: str) -> LeaseLost:
@@ -346,16 +236,18 @@ def _refuse_while_held(path: Path, info: LeaseInfo | None) -> None:
     if info is None or info.state is not State.HELD:
         return
     raise LeaseHeld(
-        f"{path}: another run may change this environment now: {info.owner}, since {_shown(info.taken_at)}; "
-        f"unless renewed, its lease runs out at {_shown(info.expires_at)}",
+        f"{path}: another run may change this environment now: {info.owner}, since {shown(info.taken_at)}; "
+        f"unless renewed, its lease runs out at {shown(info.expires_at)}",
         "Wait until it ends (`./inv status` shows it), then repeat. If its process died, the lease is taken over at "
         "once on the same machine, and elsewhere when it has run out; nothing need be deleted.",
     )
 
 
-def _text(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _shown(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _refuse_while_asked_for(path: Path, connection: sqlite3.Connection, last: int, owner: Owner, clock: Clock) -> None:
+    """Whoever stopped a run takes its lease: nobody slips in between."""
+    asker = asking(connection, last, clock)
+    if asker is not None and asker != owner:
+        raise LeaseHeld(
+            f"{path}: {asker} (rollback) is taking this environment over now",
+            "Wait until it ends (`./inv status` shows it), then repeat.",
+        )

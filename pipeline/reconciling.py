@@ -12,7 +12,7 @@ from pipeline.contracts import GatewayPayment, ReleaseId, World
 from pipeline.errors import Exit, PersonNeeded, Refused, ServiceUnreachable
 from pipeline.events import Kind
 from pipeline.interrupts import Interrupts
-from pipeline.lease import Owner
+from pipeline.lease import GivesWay, Lease, Owner
 from pipeline.past import whole_record
 from pipeline.plan import Plan, PlannedStage, PlannedStep
 from pipeline.reconcile import Deliver, Reconciliation, made_at, reconcile
@@ -66,7 +66,7 @@ async def look(session: Session, plan: Plan, asked: datetime | None, books: Book
     with Interrupts(lambda line: session.recorder.show(VERB, "signal", line)) as interrupts:
         world, books.since = await _of_live(session), _since(session, asked)
         start(session, plan, world, None, reason="")
-        return await _compared(session, world, books, books.since, interrupts, apply=False)
+        return await _compared(session, world, books, books.since, interrupts, None)
 
 
 async def apply(session: Session, plan: Plan, owner: Owner, asked: datetime | None, books: Books) -> Outcome:
@@ -76,12 +76,12 @@ async def apply(session: Session, plan: Plan, owner: Owner, asked: datetime | No
     """
     async with AsyncExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(lambda line: session.recorder.show(VERB, "signal", line)))
-        lease = await stack.enter_async_context(holding(session, owner))
+        lease = await stack.enter_async_context(holding(session, owner, VERB, GivesWay.NOW))
         _refuse_unfinished(session)
         world, books.since = await _of_live(session), _since(session, asked)
         await stack.enter_async_context(ending_on_record(session))
         start(session, plan, world, lease, reason="")
-        return await _compared(session, world, books, books.since, interrupts, apply=True)
+        return await _compared(session, world, books, books.since, interrupts, lease)
 
 
 def _refuse_unfinished(session: Session) -> None:
@@ -114,8 +114,10 @@ async def _of_live(session: Session) -> World:
 
 
 async def _compared(
-    session: Session, world: World, books: Books, since: datetime, interrupts: Interrupts, *, apply: bool
+    session: Session, world: World, books: Books, since: datetime, interrupts: Interrupts, lease: Lease | None
 ) -> Outcome:
+    """`lease`: what is lost is delivered again under it; None: nothing is sent."""
+    apply = lease is not None
     clock, record = world.clock, session.recorder.record
     begun, began_at, repair = clock.monotonic(), clock.now(), _Repair()
     patience = world.spec.contract.enrolment_within
@@ -138,7 +140,7 @@ async def _compared(
     step = {"stage": VERB, "step": _COMPARE}
     record(Kind.STAGE_STARTED, stage=VERB)
     record(Kind.STEP_STARTED, **step, does="compare gateway and service", limit_s=_LIMIT_S, attempt=1)
-    failure = await interrupts.until(work())
+    failure = await interrupts.until(work(), lease)
     took = round(clock.monotonic() - begun, 3)
     result = books.result
     told = str(failure) if failure is not None else "" if result is None else _named(result)

@@ -22,9 +22,10 @@ from pipeline.contracts import (
 )
 from pipeline.errors import TargetError
 from pipeline.events import Entry, Kind
-from pipeline.lease import LeaseInfo, State
+from pipeline.lease import LeaseInfo
 from pipeline.plan import Plan, PlannedStep
 from pipeline.rolling_back import Choice, Look, serving_since
+from pipeline.takeover import Answer, Standing, standing
 from pipeline.vouched import asked_when_verified
 from pipeline.wayback import Armed
 from pipeline.words import NOT_RECORDED, count, fold, instant, one_line, printable
@@ -114,10 +115,20 @@ class Foreseen:
     only_tell: tuple[str, ...]
     """Proofs newer than the release: they are asked, and do not decide."""
 
+    working_on: tuple[str, ...] = ()
+    """The steps that run is in, as `deploy: release.switch`."""
+    met: Standing | None = None
+    """What is done about the run that is at work here now; None when nobody is."""
+
     @property
     def held(self) -> bool:
         """Whether another run is at work here now."""
-        return self.lease is not None and self.lease.state is State.HELD
+        return self.met is not None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a rollback is refused while that run is at work."""
+        return self.met is not None and self.met.answer is Answer.REFUSED
 
 
 async def foresee(
@@ -128,11 +139,13 @@ async def foresee(
     lease: LeaseInfo | None,
     said: Sequence[str],
     *,
+    record: str,
     read_all: bool = True,
 ) -> Foreseen:
     """Reads what the screen shows; changes nothing. `said` is what `choose` told while it looked.
 
-    `read_all`: every byte of the goal is read, which takes its time.
+    `record`: the journal of this environment, as the lease names it. `read_all`: every byte of the goal is read, which
+    takes its time.
     """
     records = {one.id: one for one in await look.target.releases.all()}
     live, goal = records.get(choice.live or ReleaseId("")), records.get(choice.release or ReleaseId(""))
@@ -161,7 +174,19 @@ async def foresee(
         proofs=() if choice.settles_only else tuple(step.name for step in proofs),
         settles_only=choice.settles_only,
         only_tell=() if choice.settles_only else tuple(_only_tell(proofs, asked, checks)),
+        working_on=tuple(_open_steps(look.entries, lease.owner.run)) if lease else (),
+        met=standing(lease, record),
     )
+
+
+def _open_steps(entries: Sequence[Entry], run: str) -> Iterator[str]:
+    """The steps of a run that began and did not end. Pure."""
+    names = {Kind.STEP_STARTED: True, Kind.STEP_FINISHED: False}
+    steps: dict[tuple[str, str], bool] = {}
+    for entry in entries:
+        if entry.run == run and entry.kind in names:
+            steps[entry.data["stage"], entry.data["step"]] = names[entry.kind]
+    return (f"{stage}: {step}" for (stage, step), begun in steps.items() if begun)
 
 
 async def _damaged(look: Look, release: ReleaseId) -> str:
@@ -293,14 +318,28 @@ def _facts(seen: Foreseen) -> Iterator[tuple[str, str]]:
 def _others(seen: Foreseen) -> Iterator[tuple[str, str]]:
     """Who is at work here, and what others left behind."""
     owner = seen.lease.owner if seen.lease else None
-    if seen.held:
-        yield "AT WORK NOW", f"{owner}: until it ends a rollback is refused (exit 5); Ctrl-C there ends it"
+    if seen.lease is not None and seen.met is not None:
+        yield from _at_work(seen, seen.lease, seen.met)
     elif owner is not None and all(one.run != owner.run for one in seen.unfinished):
         yield "lease", f"left behind by {owner}; it is taken over"
     for one in seen.unfinished:
         if not seen.held or owner is None or owner.run != one.run:
             stands = "closed, a person is needed" if one.closed else f"it stands at {one.stands_at}"
             yield "unfinished", f"{one.verb} {one.run}; {stands}"
+
+
+def _at_work(seen: Foreseen, lease: LeaseInfo, met: Standing) -> Iterator[tuple[str, str]]:
+    """Who, since when and in which step; and what becomes of that run."""
+    yield "AT WORK NOW", f"{lease.claim.verb or 'a command'} since {instant(lease.taken_at)}: {lease.owner}"
+    if seen.working_on:
+        yield "", f"In {', '.join(seen.working_on)}"
+    match met.answer:
+        case Answer.STOPPED:
+            yield "", "It is stopped first, and does not go back by itself: this does."
+        case Answer.WAITED_FOR:
+            yield "", "It is putting things back by itself: it is waited for first."
+        case Answer.REFUSED:
+            yield "", f"Until it ends a rollback is refused (exit 5): {met.why}"
 
 
 def _live(seen: Foreseen) -> str:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pipeline.acts import mark
 from pipeline.contracts import Checkpoint, Clock, ReleaseId, ReleaseRecord, ReleaseState, RestoreContext, Target
-from pipeline.errors import Exit, NothingToRestore, Refused, TollgateError
+from pipeline.errors import Exit, LeaseHeld, NothingToRestore, PersonNeeded, Refused, TollgateError
 from pipeline.events import Entry, Kind
 from pipeline.interrupts import Interrupts
-from pipeline.lease import Owner
+from pipeline.lease import GivesWay, Lease, Owner
 from pipeline.plan import Plan
 from pipeline.run_record import (
     Outcome,
     ending_on_record,
     finish,
-    holding,
+    keeping,
     last_verified,
     record_failure,
     start,
     supersede,
+    take,
     take_back,
 )
 from pipeline.session import Session
-from pipeline.standing import Open, open_runs
+from pipeline.standing import LEFT_OPEN, Open, open_runs
+from pipeline.takeover import Asker
 from pipeline.wayback import Armed, Way
+
+_WHY = "rollback asked for"
 
 
 class NoGoal(NothingToRestore):
@@ -42,6 +47,7 @@ class Look:
     """What is read to decide where a rollback leads. Nothing of it changes anything.
 
     `comes_up`: what serves as soon as the service is started, where nothing carries it now; a rollback starts it first.
+    `at_work`: the run that is stopped or waited for first, or was; '' for none.
     """
 
     environment: str
@@ -52,9 +58,10 @@ class Look:
     entries: Sequence[Entry]
     tell: Callable[[str], None]
     comes_up: ReleaseId | None = None
+    at_work: str = ""
 
     @classmethod
-    def of(cls, session: Session) -> Look:
+    def of(cls, session: Session, at_work: str = "") -> Look:
         return cls(
             session.environment,
             session.world.target,
@@ -63,6 +70,7 @@ class Look:
             session.catalogue.checkpoints,
             session.journal.entries(),
             lambda line: session.recorder.show("rollback", "look", line),
+            at_work=at_work,
         )
 
 
@@ -78,6 +86,8 @@ class Choice:
     bad: ReleaseId | None
     since: datetime
     settles_only: bool = False
+    at_work: str = ""
+    """The deploy that is stopped or waited for first, or was; '' for none."""
 
 
 async def choose(look: Look, to: str | None) -> Choice:
@@ -93,9 +103,10 @@ async def choose(look: Look, to: str | None) -> Choice:
             releases,
         )
     changed = next((one for one in unfinished if one.changed), None)
-    if changed is None and unfinished and to is None:
-        why = f"run {unfinished[0].run} was left unfinished and had changed nothing"
-        return Choice(live, live, why, (), unfinished, None, look.clock.now(), settles_only=True)
+    before = _before_it(look, releases) if look.at_work else None
+    if changed is None and to is None and (unfinished or (before and before.ended_unchanged)):
+        why = before.why if before else f"run {unfinished[0].run} was left unfinished and had changed nothing"
+        return Choice(live, live, why, (), unfinished, None, look.clock.now(), True, look.at_work)
     if changed is not None:
         goal = ReleaseId(to) if to else changed.armed_release
         found = (
@@ -104,8 +115,9 @@ async def choose(look: Look, to: str | None) -> Choice:
         why = "--to names it" if to else found.format(changed.run)
         bad = changed.release if changed.release != goal else None
         armed = await _aimed(look, goal, changed.armed) if to else changed.armed
-        return Choice(live, goal, why, armed, unfinished, bad, changed.started)
-    goal = ReleaseId(to) if to else _verified_before(releases, live)
+        return Choice(live, goal, why, armed, unfinished, bad, changed.started, False, look.at_work)
+    stopped_for = before.live if before else None
+    goal = ReleaseId(to) if to else stopped_for or _verified_before(releases, live)
     if goal is None:
         raise NoGoal(
             f"{look.environment} has no verified release but the live one ({live or 'none'})",
@@ -113,28 +125,68 @@ async def choose(look: Look, to: str | None) -> Choice:
             releases,
         )
     why = "--to names it" if to else "the last verified release but the live one"
+    if stopped_for and not to:
+        why = f"it was live and verified before run {look.at_work}"
     armed = await _aimed(look, goal, ())
     bad = live if live != goal else None
-    return Choice(live, goal, why, armed, unfinished, bad, _live_since(releases, live, look))
+    return Choice(live, goal, why, armed, unfinished, bad, _live_since(releases, live, look), False, look.at_work)
+
+
+@dataclass(frozen=True)
+class _Before:
+    """How a deploy stands that was at work when the rollback came. `live`: what it replaced and can be gone back to."""
+
+    why: str
+    ended_unchanged: bool
+    live: ReleaseId | None
+
+
+def _before_it(look: Look, releases: Sequence[ReleaseRecord]) -> _Before | None:
+    """None for a run that deploys nothing: then the way back is what it would be without it."""
+    entries = [entry for entry in look.entries if entry.run == look.at_work]
+    began = next((entry.data for entry in reversed(entries) if entry.kind is Kind.RUN_STARTED), None)
+    ended = next((entry.data for entry in reversed(entries) if entry.kind is Kind.RUN_FINISHED), None)
+    if began is None:
+        return _Before(f"run {look.at_work} had not begun to change anything", True, None)
+    if began["verb"] != "deploy":
+        return None
+    if ended is None or ended["outcome"] in LEFT_OPEN:
+        return _Before(f"run {look.at_work} had changed nothing yet", True, None)
+    if ended["outcome"] == "done":
+        known = {one.id for one in releases if one.state is ReleaseState.VERIFIED}
+        previous = began["previous"]
+        return _Before("", False, ReleaseId(previous) if previous in known else None)
+    back = ended["outcome"] == "restored"
+    did = "had already gone back by itself" if back else "ended by itself and had changed nothing"
+    return _Before(f"run {look.at_work} {did}", True, None)
 
 
 async def rollback(
-    session: Session, plan: Plan, owner: Owner, *, to: str | None, reason: str, agreed: Choice | None = None
+    session: Session,
+    plan: Plan,
+    owner: Owner,
+    *,
+    to: str | None,
+    reason: str,
+    agreed: Choice | None = None,
+    at_work: str = "",
 ) -> Outcome:
     """Goes back to a verified release: what an unfinished run had armed, the one named, or the last before the live.
 
-    `agreed`: what a person said yes to; nothing else is done. Raises LeaseHeld, NothingToRestore, Refused or
-    Interrupted before anything is on record.
+    A deploy that is at work is stopped first, one that goes back by itself is waited for. `agreed`: what a person said
+    yes to; nothing else is done. `at_work`: the deploy that was, when it was looked. Raises LeaseHeld,
+    NothingToRestore, Refused or Interrupted before anything is on record, PersonNeeded when a run was stopped and what
+    follows is not what was agreed to.
     """
     with Interrupts(lambda line: session.recorder.show("way back", "signal", line)) as interrupts:
-        async with holding(session, owner) as lease:
-            choice = await choose(Look.of(session), to)
+        asker = Asker.of(session, owner, reason or _WHY)
+        if asker.met() is not None:
+            await choose(Look.of(session), to)  # nobody is stopped for a rollback that leads nowhere
+        only = agreed.at_work if agreed is not None else None
+        async with _holding(session, asker, only, interrupts) as (lease, met):
+            choice = await choose(Look.of(session, met or at_work), to)
             if agreed is not None and not _same(choice, agreed):
-                raise Refused(
-                    f"{session.environment} changed while you were asked: {choice.live or 'nothing'} is live, and a "
-                    f"rollback leads to {choice.release or 'a closed service'}; nothing was changed",
-                    "Look again, and start again if it is still needed.",
-                )
+                raise _not_agreed(session, choice, met)
             begun = session.world.clock.monotonic()
             interrupts.no_return()
             async with ending_on_record(session):
@@ -146,7 +198,49 @@ async def rollback(
                     return finish(session, Exit.PERSON_NEEDED, message, remedy, begun)
 
 
+@asynccontextmanager
+async def _holding(
+    session: Session, asker: Asker, only: str | None, interrupts: Interrupts
+) -> AsyncIterator[tuple[Lease, str]]:
+    """Holds the lease once whoever was at work is stopped or has ended; with the run that was, '' for none."""
+    at_work, lease = "", None
+    try:
+        while lease is None:
+            met = await asker.until_free(only=only, before_stopping=interrupts.no_return, still=interrupts.stop_here)
+            at_work = met or at_work
+            try:
+                lease = await take(session, asker.owner, "rollback", GivesWay.NEVER)
+            except LeaseHeld:
+                interrupts.stop_here()
+                await asker.again()  # another run came in between: it is met in its turn
+    finally:
+        if lease is None:
+            asker.withdraw()
+    async with keeping(session, lease):
+        yield lease, at_work
+
+
+def _not_agreed(session: Session, choice: Choice, stopped: str) -> TollgateError:
+    stands = (
+        f"{choice.live or 'nothing'} is live, and a rollback leads to {choice.release or 'a closed service'} "
+        f"({choice.why_that})"
+    )
+    if any(one.run == stopped for one in choice.unfinished):
+        return PersonNeeded(
+            f"{session.environment} changed while you were asked: {stands}; run {stopped} was stopped and is left "
+            "unfinished, nothing else was changed",
+            f"`./inv rollback --env {session.environment}` shows anew what would be done; until then no deploy begins.",
+        )
+    return Refused(
+        f"{session.environment} changed while you were asked: {stands}; nothing was changed",
+        "Look again, and start again if it is still needed.",
+    )
+
+
 def _same(one: Choice, other: Choice) -> bool:
+    """Whether both lead to the same end. How far a deploy is that is stopped on the way there may differ."""
+    if one.at_work and one.at_work == other.at_work:
+        return one.release == other.release
     return (one.live, one.release, one.bad, one.settles_only) == (
         other.live,
         other.release,
@@ -164,7 +258,7 @@ async def _roll_back(session: Session, plan: Plan, choice: Choice, reason: str, 
         live = choice.live or "nothing"
         return finish(session, Exit.DONE, f"{choice.why_that}; {live} is live as before", "", begun)
     way = Way(
-        why=reason or "rollback asked for",
+        why=reason or _WHY,
         release=choice.release,
         armed=choice.armed,
         of_run=next((one.run for one in choice.unfinished if one.changed), session.world.run.id),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pipeline.contracts import ReleaseId, ReleaseRecord, ReleaseState, World
 from pipeline.errors import Exit, LeaseLost, PersonNeeded, TollgateError
 from pipeline.events import Kind
-from pipeline.lease import Lease, Owner
+from pipeline.lease import Claim, GivesWay, Lease, Owner
 from pipeline.plan import Plan
 from pipeline.session import Session
 from pipeline.stages import StepFailed, traceback_file, write_traceback
@@ -21,9 +22,12 @@ _OUTCOMES = {
     Exit.REFUSED: "refused",
     Exit.RESTORED: "restored",
     Exit.PERSON_NEEDED: "person needed",
+    Exit.LEASE_HELD: "taken over",
     Exit.BUG: "bug",
     Exit.INTERRUPTED: "interrupted",
 }
+_QUIET_S = 1.0
+"""A change of an earlier run that ends sooner is not worth a word."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +40,47 @@ class Outcome:
     remedy: str = ""
 
 
-@asynccontextmanager
-async def holding(session: Session, owner: Owner) -> AsyncIterator[Lease]:
-    """Holds the environment's lease, with its heartbeat, for as long as the body runs. Raises LeaseHeld."""
+async def take(session: Session, owner: Owner, verb: str, gives_way: GivesWay) -> Lease:
+    """The environment's lease, for `keeping`. Raises LeaseHeld."""
     session.lease_file.parent.mkdir(parents=True, exist_ok=True)
-    lease = Lease.take(session.lease_file, owner=owner, clock=session.world.clock)
+    claim, beyond = Claim(verb, gives_way, session.record), await session.world.target.fencing.highest()
+    return Lease.take(session.lease_file, owner=owner, clock=session.world.clock, claim=claim, beyond=beyond)
+
+
+@asynccontextmanager
+async def keeping(session: Session, lease: Lease) -> AsyncIterator[Lease]:
+    """Keeps a lease with its heartbeat for as long as the body runs, fenced at the target, and gives it back."""
     session.slot.lease = lease
     try:
         async with lease.heartbeats():
+            await _fenced(session, lease)
             yield lease
     finally:
         lease.release()
+
+
+@asynccontextmanager
+async def holding(
+    session: Session, owner: Owner, verb: str, gives_way: GivesWay = GivesWay.LATER
+) -> AsyncIterator[Lease]:
+    """Holds the environment's lease for as long as the body runs. Raises LeaseHeld.
+
+    `gives_way`: what a rollback does that comes meanwhile.
+    """
+    async with keeping(session, await take(session, owner, verb, gives_way)) as lease:
+        yield lease
+
+
+async def _fenced(session: Session, lease: Lease) -> None:
+    """From here on no earlier run changes anything. Raises LeaseHeld when a change of one does not end."""
+    advancing = asyncio.ensure_future(session.world.target.fencing.advance(lease.token))
+    try:
+        done, _ = await asyncio.wait({advancing}, timeout=_QUIET_S)
+        if not done:
+            session.recorder.show("", "lease", "waiting for a change that an earlier run had begun")
+        await advancing
+    finally:
+        advancing.cancel()
 
 
 @asynccontextmanager
@@ -141,7 +175,7 @@ async def take_back(
     try:
         end = await go_back(session, plan, way)
     except LeaseLost as lost:
-        return finish(session, Exit.PERSON_NEEDED, f"{restored.summary}; {lost}", lost.remedy, begun)
+        return finish(session, lost.exit_code, f"{restored.summary}; {lost}", lost.remedy, begun)
     if end is End.REOPENED:
         supersede(session, supersedes)
         summary = f"{restored.summary}; restored and confirmed: {goal}"

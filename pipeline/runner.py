@@ -8,10 +8,10 @@ from dataclasses import replace
 from pipeline.acts import mark
 from pipeline.build_lock import one_build_at_a_time
 from pipeline.contracts import ReleaseId, ReleaseRecord, ReleaseState, World
-from pipeline.errors import Exit, LeaseLost, PersonNeeded, Refused, Usage
+from pipeline.errors import Exit, LeaseLost, PersonNeeded, Refused, TakenOver, Usage
 from pipeline.events import Kind
 from pipeline.interrupts import Interrupts
-from pipeline.lease import Owner
+from pipeline.lease import GivesWay, Lease, Owner
 from pipeline.plan import FINISH, Plan
 from pipeline.run_record import (
     Outcome,
@@ -38,14 +38,14 @@ async def deploy(session: Session, plan: Plan, owner: Owner, *, reason: str = ""
     """
     _refuse_unjudged(plan)
     with _interrupts(session) as interrupts:
-        async with holding(session, owner) as lease:
+        async with holding(session, owner, "deploy", GivesWay.NOW) as lease:
             unchanged = _refuse_unfinished(open_runs(session.journal.entries()), session.environment)
             releases = await session.world.target.releases.all()
             live = await _refuse_unverified(session, releases)
             world = session.phase(previous=live or last_verified(releases, but=None))
             start(session, plan, world, lease, reason=reason)
             supersede(session, unchanged)
-            return await _deploy(session, plan, world, Done(), interrupts)
+            return await _deploy(session, plan, world, Done(), interrupts, lease)
 
 
 async def resume(session: Session, plan: Plan, owner: Owner, unfinished: Open) -> Outcome:
@@ -54,7 +54,7 @@ async def resume(session: Session, plan: Plan, owner: Owner, unfinished: Open) -
     Raises PersonNeeded where the way back had begun, Refused where pipeline.yaml has changed since.
     """
     with _interrupts(session) as interrupts:
-        async with holding(session, owner) as lease:
+        async with holding(session, owner, "deploy", GivesWay.NOW) as lease:
             now = next((one for one in open_runs(session.journal.entries()) if one.run == unfinished.run), None)
             if now is None:
                 raise Refused(f"run {unfinished.run} is not unfinished any more", "`./inv history` shows how it ended.")
@@ -62,7 +62,7 @@ async def resume(session: Session, plan: Plan, owner: Owner, unfinished: Open) -
             world, done = await _where_it_stood(session, plan, now)
             session.recorder.changed = now.changed
             start(session, plan, world, lease, reason=f"resumed; it stood at {now.stands_at}", resumes=now.run)
-            return await _deploy(session, plan, world, done, interrupts)
+            return await _deploy(session, plan, world, done, interrupts, lease)
 
 
 async def _where_it_stood(session: Session, plan: Plan, unfinished: Open) -> tuple[World, Done]:
@@ -81,7 +81,9 @@ async def _where_it_stood(session: Session, plan: Plan, unfinished: Open) -> tup
     )
 
 
-async def _deploy(session: Session, plan: Plan, world: World, done: Done, interrupts: Interrupts) -> Outcome:
+async def _deploy(
+    session: Session, plan: Plan, world: World, done: Done, interrupts: Interrupts, lease: Lease
+) -> Outcome:
     begun = world.clock.monotonic()
 
     async def run(*names: str) -> None:
@@ -96,21 +98,27 @@ async def _deploy(session: Session, plan: Plan, world: World, done: Done, interr
         await let_proofs_pass(session)
         await run("prove", "watch", FINISH)
 
-    failure = await interrupts.until(stages())
+    failure = await interrupts.until(stages(), lease)
     await world.facts.stop()
     async with ending_on_record(session, failure):
         if failure is not None:
-            return await _after_failure(session, plan, world, failure, begun)
+            return await _after_failure(session, plan, world, failure, lease, begun)
         summary = f"{world.run.release} is live and verified in {session.environment}"
         return finish(session, Exit.DONE, summary, "", begun)
 
 
-async def _after_failure(session: Session, plan: Plan, world: World, failure: BaseException, begun: float) -> Outcome:
-    """Puts the first error on record, then takes back what was changed."""
+async def _after_failure(
+    session: Session, plan: Plan, world: World, failure: BaseException, lease: Lease, begun: float
+) -> Outcome:
+    """Puts the first error on record, then takes back what was changed; that is a rollback's where one took over."""
     message, remedy = record_failure(session, failure)
     armed = armed_by(session.journal.entries(session.recorder.run))
     if isinstance(failure, LeaseLost):
-        return finish(session, Exit.PERSON_NEEDED, f"{message}; nothing more was changed", remedy, begun)
+        return finish(session, failure.exit_code, f"{message}; nothing more was changed", remedy, begun)
+    try:
+        lease.be_waited_for()
+    except TakenOver as over:
+        return finish(session, over.exit_code, f"{message}; {over}; nothing more was changed", over.remedy, begun)
     if not armed:
         await _discard(session, world, message)
         return finish(session, exit_unchanged(failure), f"{message}; nothing was changed", remedy, begun)

@@ -57,11 +57,14 @@ class LeaseSlot:
     def __init__(self) -> None:
         self.lease: Lease | None = None
 
-    async def guard(self) -> None:
-        """Raises LeaseLost when this run may change nothing any more; a run without a lease never may."""
+    async def guard(self) -> int:
+        """The token to make a change under. Raises LeaseLost when this run may change nothing any more; a run without
+        a lease never may.
+        """
         if self.lease is None:
             raise RuntimeError("a change was tried without a lease")
         await self.lease.check()
+        return self.lease.token
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,11 @@ class Session:
     redactor: Redactor
     slot: LeaseSlot
     command_environment: dict[str, str]
+
+    @property
+    def record(self) -> str:
+        """The journal, as the lease names it: a rollback takes over only what it can read the record of."""
+        return str(self.journal.path.absolute())
 
     async def of_release(self, release: ReleaseId, **run: Any) -> World:
         """The world as the proofs of `release` need it: with the settings it was staged with, not those of today."""

@@ -12,6 +12,8 @@ from pipeline.events import Entry, Kind
 from pipeline.stages import Done
 from pipeline.wayback import Armed
 
+LEFT_OPEN = ("person needed", "taken over")
+"""How a run ends that leaves the environment to a rollback."""
 CHANGING = ("deploy", "rollback")
 """The verbs whose unfinished runs must be put right before the next change."""
 
@@ -57,7 +59,7 @@ def open_runs(entries: Sequence[Entry]) -> list[Open]:
             settled.add(str(entry.data["of_run"]))
         elif entry.kind is Kind.WAYBACK_STARTED:
             taken_back.add(str(entry.data["of_run"]))
-        elif entry.kind is Kind.RUN_FINISHED and entry.data["outcome"] != "person needed":
+        elif entry.kind is Kind.RUN_FINISHED and entry.data["outcome"] not in LEFT_OPEN:
             settled.add(entry.run)
     found = [_open(run, by_run[run], run in taken_back) for run in by_run if run not in settled]
     return [one for one in reversed(found) if one is not None]

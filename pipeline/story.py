@@ -42,6 +42,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     RESTORED = "restored"
     PERSON_NEEDED = "person needed"
+    TAKEN_OVER = "taken over"
     INTERRUPTED = "interrupted"
     BUG = "bug"
 
@@ -844,6 +845,7 @@ _HEADLINES: Mapping[Outcome | None, str] = {
     Outcome.REFUSED: "Refused, nothing was changed",
     Outcome.RESTORED: "Failed, restored and confirmed",
     Outcome.PERSON_NEEDED: "A person is needed",
+    Outcome.TAKEN_OVER: "Stopped by a rollback that took over",
     Outcome.INTERRUPTED: "Interrupted, nothing was changed",
     Outcome.BUG: "Stopped by a bug of Tollgate",
     None: "Not finished when the record ends",
@@ -905,6 +907,8 @@ def _todo(report: RunReport) -> list[str]:
         case Outcome.PERSON_NEEDED:
             manual = list(report.closed.manual) if report.closed else []
             return manual or [f"The manual steps are not recorded. Begin with `./inv status{where}`."]
+        case Outcome.TAKEN_OVER:
+            return _todo_unfinished(report, where)
         case Outcome.INTERRUPTED:
             return [*_look_for_money(report), again] if _look_for_money(report) else [f"Nothing. {again}"]
         case Outcome.BUG:

@@ -28,7 +28,7 @@ async def open_local(
     drain_within: float,
     idle: float,
     activity: Path,
-    guard: Callable[[], Awaitable[None]],
+    guard: Callable[[], Awaitable[int | None]],
     listen: str = "127.0.0.1:0",
     ready_path: str = "/health/ready",
     redact: Callable[[str], str] = str,
@@ -39,10 +39,12 @@ async def open_local(
     `start` and `process` are the command and further variables of a release's process, paths in them absolute;
     `public_url` None is the supervisor's own address. `ready_within`, `drain_within` and `idle` are seconds (`idle` 0:
     the supervisor stays for ever), `activity` is the file whose modification time says when it was last used.
-    `guard` is awaited before every change and raises LeaseLost when this run may change nothing any more.
+    `guard` is awaited before every change: it returns the token of this run's lease, None for who needs no lease, and
+    raises LeaseLost when this run may change nothing any more.
     """
     from pipeline.contracts import Target
     from targets.area import AreaOnHost, Running
+    from targets.fencing import LocalFencing
     from targets.releases import ReleasesOnHost
     from targets.switches import SwitchesOnHost
     from targets.traffic import TrafficOnHost
@@ -60,7 +62,8 @@ async def open_local(
         activity=activity,
     )
     ctl = _client(area, redact)
-    ours = AreaOnHost(ctl.host, ctl.at, ctl, running, guard, now, lambda: token_hex(32))
+    fencing = LocalFencing(ctl.at.fence, guard)
+    ours = AreaOnHost(ctl.host, ctl.at, ctl, running, fencing, now, lambda: token_hex(32))
     releases = ReleasesOnHost(ours)
     return Target(
         kind="local",
@@ -70,6 +73,7 @@ async def open_local(
         traffic=TrafficOnHost(ours, releases),
         switches=SwitchesOnHost(ours),
         settings=VaultOnHost(ours),
+        fencing=fencing,
     )
 
 

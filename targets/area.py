@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.contracts import Completed, Host, ReleaseId
+from pipeline.contracts import Completed, Fence, Fencing, Host, ReleaseId
 from pipeline.errors import ReleaseNotReady, TargetError
 from targets import layout
 from targets.ctl import PROTOCOL, QUICK_S, SupervisorClient, indented
@@ -54,7 +54,7 @@ class Running:
 
 @dataclass(frozen=True)
 class AreaOnHost:
-    """What all parts of a target share. `guard` is awaited before every change and raises when this run may not.
+    """What all parts of a target share. Every change is made under the fence that `fencing` gives, or refuses.
 
     `salt` makes a new random salt, as text.
     """
@@ -63,13 +63,15 @@ class AreaOnHost:
     at: Layout
     ctl: SupervisorClient
     running: Running
-    guard: Callable[[], Awaitable[None]]
+    fencing: Fencing
     now: Callable[[], datetime]
     salt: Callable[[], str]
 
-    async def do(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = QUICK_S) -> Completed:
+    async def do(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = QUICK_S, fence: Fence | None = None
+    ) -> Completed:
         """Runs a command that must succeed. Raises TargetError with what it said."""
-        done = await self.host.run(argv, timeout=timeout, stdin=stdin)
+        done = await self.host.run(argv, timeout=timeout, stdin=stdin, fence=fence)
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip()[-500:]
             raise TargetError(
@@ -80,20 +82,19 @@ class AreaOnHost:
 
     async def change(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = QUICK_S) -> None:
         """A command that changes the target, if this run still may."""
-        await self.guard()
-        await self.do(argv, stdin=stdin, timeout=timeout)
+        await self.do(argv, stdin=stdin, timeout=timeout, fence=await self.fencing.ours())
 
     async def put(self, path: PurePosixPath, content: bytes, *, mode: int = 0o644) -> None:
-        await self.guard()
+        fence = await self.fencing.ours()
         try:
-            await self.host.put(path, content, mode=mode)
+            await self.host.put(path, content, mode=mode, fence=fence)
         except OSError as error:
             raise _disk(path, error) from error
 
     async def rename(self, old: PurePosixPath, new: PurePosixPath) -> None:
-        await self.guard()
+        fence = await self.fencing.ours()
         try:
-            await self.host.rename(old, new)
+            await self.host.rename(old, new, fence=fence)
         except OSError as error:
             raise _disk(new, error) from error
 
@@ -173,12 +174,12 @@ class AreaOnHost:
     async def up(self, *, settle: bool = False, anew: bool = True) -> Mapping[str, Any]:
         """Starts the supervisor when none runs; its status, with `settle` once it brings nothing back any more."""
         await self.install(anew=anew)
-        await self.guard()
+        fence = await self.fencing.ours()
         arguments = (
             *(self.running.listen, str(self.running.activity), str(self.running.idle)),
             *(("settle",) if settle else ()),
         )
-        reply = await self.ctl.up(arguments, timeout=self.running.ready_within * 10)
+        reply = await self.ctl.up(arguments, timeout=self.running.ready_within * 10, fence=fence)
         if not reply["ok"]:
             raise TargetError(
                 f"{self.at.area}: {reply['error']}{indented(reply['tail'])}",

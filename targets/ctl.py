@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipeline.contracts import Host, ReleaseId
+from pipeline.contracts import Fence, Host, ReleaseId
 from pipeline.errors import CommandFailed, ReleaseNotReady, TargetError
 from targets import layout
 from targets.layout import Layout
@@ -37,13 +37,15 @@ class SupervisorClient:
             return {"ok": True, "up": False, "link": await self.link()}
         return await self._ask(["ctl", str(self.at.area), "status"], timeout=QUICK_S)
 
-    async def order(self, command: str, argument: str = "", *, timeout: float) -> Mapping[str, Any]:
+    async def order(
+        self, command: str, argument: str = "", *, timeout: float, fence: Fence | None = None
+    ) -> Mapping[str, Any]:
         """A command to the running supervisor; `ok` of the reply says whether it was done."""
-        return await self._ask(["ctl", str(self.at.area), command, argument], timeout=timeout + MARGIN_S)
+        return await self._ask(["ctl", str(self.at.area), command, argument], timeout=timeout + MARGIN_S, fence=fence)
 
-    async def up(self, arguments: Sequence[str], *, timeout: float) -> Mapping[str, Any]:
+    async def up(self, arguments: Sequence[str], *, timeout: float, fence: Fence | None = None) -> Mapping[str, Any]:
         """Starts the supervisor when none runs; its status."""
-        return await self._ask(["up", str(self.at.area), *arguments], timeout=timeout + MARGIN_S)
+        return await self._ask(["up", str(self.at.area), *arguments], timeout=timeout + MARGIN_S, fence=fence)
 
     async def digests(self, paths: Iterable[PurePosixPath]) -> list[str]:
         """Salted digests of files, in their order, '' for a file that is missing. The content stays on the host."""
@@ -65,10 +67,10 @@ class SupervisorClient:
             return False
         return True
 
-    async def _ask(self, arguments: Sequence[str], *, timeout: float) -> Mapping[str, Any]:
+    async def _ask(self, arguments: Sequence[str], *, timeout: float, fence: Fence | None = None) -> Mapping[str, Any]:
         argv = (self.python, "-I", "-S", "-c", _TOOL, str(self.at.run), *arguments)
         try:
-            done = await self.host.run(argv, timeout=timeout)
+            done = await self.host.run(argv, timeout=timeout, fence=fence)
         except CommandFailed as error:
             raise TargetError(f"{self.at.area}: the supervisor did not answer: {error}", error.remedy) from error
         try:

@@ -6,6 +6,7 @@ settings/ID.json    the settings it was staged with (0600)
 current             -> releases/ID
 shared/             switch files, and data/ for the service
 run/                the supervisor: its copy and its client's, config.json, salt, supervisor.json, logs
+fence               the highest token of a lease that was shown here
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class Layout:
     @property
     def shared(self) -> PurePosixPath:
         return self.area / "shared"
+
+    @property
+    def fence(self) -> PurePosixPath:
+        return self.area / "fence"
 
     @property
     def data(self) -> PurePosixPath:

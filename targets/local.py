@@ -9,10 +9,15 @@ import signal
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, ParamSpec
 
-from pipeline.contracts import Completed
+from pipeline.contracts import Completed, Fence
 from pipeline.errors import CommandFailed
+from targets import fence_file
+
+P = ParamSpec("P")
 
 OUTPUT_LIMIT_BYTES = 8_000_000
 """More of a command's output is read, counted and thrown away."""
@@ -25,27 +30,18 @@ class LocalHost:
     def __init__(self, redact: Callable[[str], str] = str) -> None:
         self._redact = redact
 
-    async def run(self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"") -> Completed:
-        """Runs an argv list in a process group of its own, which also ends when the caller is cancelled."""
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=PIPE if stdin else DEVNULL,
-                stdout=PIPE,
-                stderr=PIPE,
-                env=_environment(),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise CommandFailed(
-                f"{argv[0]}: cannot be started on this machine ({error.strerror})",
-                f"Install what provides `{argv[0]}`, or put it on the PATH.",
-            ) from error
+    async def run(
+        self, argv: Sequence[str], *, timeout: float, stdin: bytes = b"", fence: Fence | None = None
+    ) -> Completed:
+        """Runs an argv list in a process group of its own, which also ends when the caller is cancelled.
+
+        The command of a change holds the fence's lock itself, and has its whole input from the start: it goes on
+        without this process, so whoever takes over waits for it and not for us.
+        """
+        process = await _started(argv, stdin, fence)
         try:
             async with asyncio.timeout(timeout):
-                _, out, err = await asyncio.gather(
-                    _feed(process, stdin), _drain(process.stdout), _drain(process.stderr)
-                )
+                out, err = await asyncio.gather(_drain(process.stdout), _drain(process.stderr))
                 returncode = await process.wait()
         except TimeoutError:
             raise CommandFailed(
@@ -59,11 +55,11 @@ class LocalHost:
                 await process.wait()
         return Completed(tuple(argv), returncode, self._redact(out), self._redact(err))
 
-    async def put(self, path: PurePosixPath, content: bytes, *, mode: int = 0o644) -> None:
-        await asyncio.to_thread(_put, Path(path), content, mode)
+    async def put(self, path: PurePosixPath, content: bytes, *, mode: int = 0o644, fence: Fence | None = None) -> None:
+        await asyncio.to_thread(_fenced, fence, _put, Path(path), content, mode)
 
-    async def rename(self, old: PurePosixPath, new: PurePosixPath) -> None:
-        await asyncio.to_thread(_rename, Path(old), Path(new))
+    async def rename(self, old: PurePosixPath, new: PurePosixPath, *, fence: Fence | None = None) -> None:
+        await asyncio.to_thread(_fenced, fence, _rename, Path(old), Path(new))
 
     async def read(self, path: PurePosixPath) -> bytes:
         return await asyncio.to_thread(Path(path).read_bytes)
@@ -75,12 +71,38 @@ def _environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C.UTF-8"}
 
 
-async def _feed(process: asyncio.subprocess.Process, content: bytes) -> None:
-    if process.stdin is not None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            process.stdin.write(content)
-            await process.stdin.drain()
-        process.stdin.close()
+async def _started(argv: Sequence[str], stdin: bytes, fence: Fence | None) -> asyncio.subprocess.Process:
+    with contextlib.ExitStack() as ours:
+        lock = None if fence is None else ours.enter_context(closing(await fence_file.entered(fence)))
+        given = ours.enter_context(_as_a_file(stdin)) if stdin else None
+        try:
+            return await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=DEVNULL if given is None else given,
+                stdout=PIPE,
+                stderr=PIPE,
+                env=_environment(),
+                start_new_session=True,
+                pass_fds=() if lock is None else (lock.fileno(),),
+            )
+        except OSError as error:
+            raise CommandFailed(
+                f"{argv[0]}: cannot be started on this machine ({error.strerror})",
+                f"Install what provides `{argv[0]}`, or put it on the PATH.",
+            ) from error
+
+
+def _as_a_file(content: bytes) -> BinaryIO:
+    """In memory: the reader needs nobody to feed it."""
+    file = os.fdopen(os.memfd_create("stdin"), "w+b")
+    file.write(content)
+    file.seek(0)
+    return file
+
+
+def _fenced(fence: Fence | None, change: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    with contextlib.nullcontext() if fence is None else closing(fence_file.entered_in_thread(fence)):
+        change(*args, **kwargs)
 
 
 async def _drain(stream: asyncio.StreamReader | None) -> str:

@@ -59,8 +59,7 @@ class TrafficOnHost:
     async def rehearse(self, release: ReleaseId) -> Started:
         await self._judge(release)
         await self._area.up()
-        await self._area.guard()
-        reply = await self._area.ctl.order("rehearse", release, timeout=self._area.running.ready_within * 2)
+        reply = await self._order("rehearse", release, timeout=self._area.running.ready_within * 2)
         if not reply["ok"]:
             raise not_ready(reply, f"Read {self._area.at.log(release)}; nothing that serves was touched.")
         return Started(release, reply["took"], reply["body"])
@@ -108,17 +107,18 @@ class TrafficOnHost:
     # -- orders
 
     async def _start(self, release: ReleaseId) -> Mapping[str, Any]:
-        await self._area.guard()
-        return await self._area.ctl.order("start", release, timeout=self._area.running.ready_within * 2)
+        return await self._order("start", release, timeout=self._area.running.ready_within * 2)
 
     async def _retire_others(self, release: ReleaseId) -> Mapping[str, Any]:
-        await self._area.guard()
-        return await self._area.ctl.order("retire", release, timeout=self._area.running.drain_within * 2)
+        return await self._order("retire", release, timeout=self._area.running.drain_within * 2)
 
     async def _close(self) -> Mapping[str, Any]:
-        await self._area.guard()
         limit = self._area.running.ready_within + self._area.running.drain_within
-        return await self._area.ctl.order("close", timeout=limit * 2)
+        return await self._order("close", timeout=limit * 2)
+
+    async def _order(self, command: str, argument: str = "", *, timeout: float) -> Mapping[str, Any]:
+        fence = await self._area.fencing.ours()
+        return await self._area.ctl.order(command, argument, timeout=timeout, fence=fence)
 
 
 def judge(status: Mapping[str, Any], area: str) -> ReleaseId | None:

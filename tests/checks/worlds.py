@@ -429,7 +429,7 @@ def world(
             (),
             ("dotenv .env",),
         ),
-        target=Target("local", Machine(), PurePosixPath(root / "area"), stage, stage, stage, stage),
+        target=Target("local", Machine(), PurePosixPath(root / "area"), stage, stage, stage, stage, stage),
         gateway=till or Till(secret),
         service=Service(service, parsed.contract, http),
         http=http,

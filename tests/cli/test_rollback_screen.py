@@ -42,7 +42,8 @@ async def foreseen(yard: Yard, to: str | None = None) -> Foreseen:
         choice = await rolling_back.choose(look, to)
         lease = held(session.lease_file)
         plan = yard.plan("rollback", ("prove",))
-        return await rollback_screen.foresee(look, choice, plan, session.catalogue.checks, lease, said)
+        checks, record = session.catalogue.checks, session.record
+        return await rollback_screen.foresee(look, choice, plan, checks, lease, said, record=record)
 
 
 async def shown(yard: Yard, to: str | None = None) -> str:
@@ -133,8 +134,8 @@ async def test_screen_tells_who_is_at_work(yard: Yard) -> None:
             await yard.rollback()
     finally:
         lease.release()
-    assert "AT WORK NOW run run-9 of sipho on " in text
-    assert "until it ends a rollback is refused (exit 5)" in text
+    assert "AT WORK NOW a command since 2" in text and "run run-9 of sipho on " in text
+    assert "Until it ends a rollback is refused (exit 5)" in text
     assert (await foreseen(yard)).held is False
 
 
