@@ -42,7 +42,7 @@ class Held:
     def of(cls, path: Path, *, alone: bool) -> Self | None:
         """The lock of the file that `path` names; None while others hold it."""
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = _opened(path)
             try:
                 fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
                 if _is_at(descriptor, path):  # else it was removed or replaced meanwhile
@@ -193,6 +193,16 @@ def _holders(path: Path) -> Iterator[str]:
                 yield f"process {folder.name} ({name}{', stopped' if rest.split()[0] in 'Tt' else ''})"
         except (OSError, IndexError):
             continue
+
+
+def _opened(path: Path) -> int:
+    """The file, made when it is missing; so is its folder, before the first deploy."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o600)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

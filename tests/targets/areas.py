@@ -39,15 +39,17 @@ class RealClock:
 
 @dataclass
 class Lease:
-    """Says whether this run may change the target; `asked` counts how often it was asked."""
+    """Says whether this run may change the target, and by which token; `asked` counts how often it was asked."""
 
     lost: Exception | None = None
     asked: int = 0
+    token: int | None = 1
 
-    async def guard(self) -> None:
+    async def guard(self) -> int | None:
         self.asked += 1
         if self.lost is not None:
             raise self.lost
+        return self.token
 
 
 @dataclass
