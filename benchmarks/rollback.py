@@ -47,9 +47,10 @@ PAUSE_S = 0.005
 
 @dataclass(frozen=True)
 class Asked:
-    """One answer of the service: when, in s since the epoch, and by which release; '' when there was none."""
+    """One answer of the service: when, in s since the epoch, its status (0: there was none), and by which release."""
 
     at: float
+    status: int
     release: str
 
 
@@ -86,9 +87,7 @@ async def measure(rollbacks: int, deploys: int) -> None:
             told(f"{rollbacks} rollbacks", found)
             say(f"  by hand: started until it answers       {spread(started)}")
             say(f"  by hand: stopped, started, answers      {spread(restarted)}")
-            print(
-                f"  traffic back beside the bare start      {median(ratios(found, started)):.2f}, median of the pairs"
-            )
+            say(f"  traffic back beside the bare start      {median(ratios(found, started)):.2f}, median of the pairs")
             say(f"  traffic back beside stopping, starting  {median(ratios(found, restarted)):.2f}")
         failed = [await way_back(scene, "deploy", "--watch", WATCH_S, build=BAD_BUILD, ends=3) for _ in range(deploys)]
         if failed:
@@ -100,7 +99,7 @@ def ratios(found: Sequence[WayBack], beside: Sequence[float]) -> list[float]:
 
 
 def told(what: str, found: Sequence[WayBack]) -> None:
-    print(what)
+    say(what)
     say(f"  decision to traffic back, by a client   {spread([one.traffic for one in found])}")
     say(f"  decision to release confirmed           {spread([one.confirmed for one in found])}")
     say(f"  decision to open                        {spread([one.whole for one in found])}")
@@ -157,7 +156,7 @@ async def way_back(scene: Scene, *args: str, ends: int, build: str = "") -> WayB
         whole=opened - decided,
         command_to_traffic=traffic - begun,
         command_to_open=opened - begun,
-        unanswered=sum(not one.release for one in answers),
+        unanswered=sum(one.status == 0 for one in answers),
     )
 
 
@@ -184,21 +183,24 @@ def ask(address: str, ca_file: str) -> None:
             time.sleep(PAUSE_S)
     except KeyboardInterrupt:
         for one in answers:
-            say(json.dumps([one.at, one.release]))
+            say(json.dumps([one.at, one.status, one.release]))
 
 
 def asked(address: str, trusted: ssl.SSLContext) -> Asked:
     parts = urlsplit(address)
     connection = http.client.HTTPSConnection(str(parts.hostname), parts.port or 443, timeout=10, context=trusted)
+    status, release = 0, ""
     try:
-        connection.request("GET", "/health/ready")
+        connection.request("GET", "/health/live")
         answer = connection.getresponse()
-        release = str(json.loads(answer.read())["release"]) if answer.status == 200 else ""
+        said = json.loads(answer.read())
+        status = answer.status
+        release = str(said["release"]) if status == 200 else ""
     except (OSError, http.client.HTTPException, ValueError, KeyError):
-        release = ""
+        pass
     finally:
         connection.close()
-    return Asked(time.time(), release)
+    return Asked(time.time(), status, release)
 
 
 # ---- by hand -----------------------------------------------------------------------------------------------
