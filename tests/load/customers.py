@@ -20,12 +20,15 @@ from yarl import URL
 
 from sandbox.shoppers import COURSES, DECLINED_CARD, GOOD_CARD, GaveUp, filled
 
-SOURCES = 40
-"""Addresses that customers come from. The shop limits each to 10 payments a second, and a few stay far below."""
+SOURCES = 250
+"""Addresses that customers come from, 127.0.1.1 and up. The shop limits each to 10 payments a second after the first
+60: so many stay far below it, also when all who found it closed come again."""
 DECLINED = 0.04
+KEPT_S = 4.0
+"""Shorter than the shop keeps an idle connection."""
 PATIENCE_S = 30.0
 """How long one answer may take."""
-COMES_AGAIN_S = (0.5, 2.0)
+COMES_AGAIN_S = (2.0, 6.0)
 """A customer who was told to come later tries again so soon: sooner than asked, which is harder on the shop."""
 CLOSED_FOR_S = 120.0
 """A customer comes again for so long."""
@@ -173,15 +176,15 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(shop: str, tls: ssl.SSLContext, random: Random) -> AsyncIterator[Crowd]:
-    """Clients on 127.0.1.1 and up; every fourth one makes a new connection for each request."""
+    """Clients on addresses of their own. Every fourth makes a new connection for each request; the others let go of one
+    before the shop does, as clients do that send what must not be sent twice."""
     clients = []
     for number in range(SOURCES):
-        connector = aiohttp.TCPConnector(
-            ssl=tls,
-            local_addr=(f"127.0.1.{number + 1}", 0),
-            limit=0,
-            force_close=number % 4 == 0,
-        )
+        source = (f"127.0.1.{number + 1}", 0)
+        if number % 4:
+            connector = aiohttp.TCPConnector(ssl=tls, local_addr=source, limit=0, keepalive_timeout=KEPT_S)
+        else:
+            connector = aiohttp.TCPConnector(ssl=tls, local_addr=source, limit=0, force_close=True)
         clients.append(aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=PATIENCE_S)))
     try:
         yield Crowd(shop, random, clients)

@@ -36,6 +36,7 @@ class Books:
 
     @property
     def paid(self) -> Mapping[str, int]:
+        """How often each reference was paid, counted anew each time."""
         return Counter(one["reference"] for one in self.payments if one["status"] == PAID)
 
     def problems(self) -> list[str]:
@@ -48,11 +49,11 @@ class Books:
         return found
 
     def counts(self) -> str:
-        active = self.activations
-        lost = sum(reference not in active for reference in self.paid)
-        doubled = sum(n > 1 for n in active.values()) + sum(n > 1 for n in self.paid.values())
-        unpaid = sum(reference not in self.paid for reference in active)
-        return f"{len(self.paid)} paid, {len(active)} activated; {lost} lost, {doubled} doubled, {unpaid} unpaid"
+        paid, active = self.paid, self.activations
+        lost = sum(reference not in active for reference in paid)
+        doubled = sum(n > 1 for n in active.values()) + sum(n > 1 for n in paid.values())
+        unpaid = sum(reference not in paid for reference in active)
+        return f"{len(paid)} paid, {len(active)} activated; {lost} lost, {doubled} doubled, {unpaid} unpaid"
 
 
 async def books(scene: Scene) -> Books:
