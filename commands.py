@@ -180,7 +180,7 @@ def rollback(flags: Flags, *, to: str | None, reason: str, yes: bool, dry_run: b
     async def verb() -> Exit:
         from pipeline.rolling_back import NoGoal
 
-        chosen = wiring.choose(flags.spec, flags.env)
+        chosen = wiring.choose_to_go_back(flags.spec, flags.env, sys.stderr.write)
         try:
             if dry_run:
                 return await _foretell_rollback(flags, chosen, to)

@@ -79,7 +79,7 @@ def names(tables: Catalogue) -> Names:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A spec that was read and one of its environments. `root` is the folder of pipeline.yaml."""
+    """A spec that was read and one of its environments. `root` is the folder of pipeline.yaml, `text` its bytes."""
 
     spec: Spec
     digest: str
@@ -87,6 +87,7 @@ class Chosen:
     environment: Environment
     root: Path
     tables: Catalogue
+    text: bytes
 
     @property
     def state(self) -> Path:
@@ -111,21 +112,59 @@ class Chosen:
         return self.environment.url == "sandbox"
 
 
-def choose(spec_path: str, environment: str) -> Chosen:
-    """Reads a spec and picks an environment. Raises Usage with every mistake, or the names that exist."""
+def choose(spec_path: str, environment: str, kept: Path | None = None) -> Chosen:
+    """Reads a spec and picks an environment. Raises Usage with every mistake, or the names that exist.
+
+    `kept`: a copy that is read in its place.
+    """
     from pipeline.loader import load
     from pipeline.names import nearest
 
     tables, path = catalogue(), Path(spec_path)
-    spec = load(path, names(tables))
+    spec = load(kept or path, names(tables))
     if environment not in spec.environments:
         guess = nearest(environment, spec.environments)
         raise Usage(
             f"--env {environment}: {path} has no such environment; it has {', '.join(spec.environments)}",
             f"Did you mean {guess}?" if guess else "",
         )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Chosen(spec, digest, environment, spec.environments[environment], path.resolve().parent, tables)
+    text = (kept or path).read_bytes()
+    digest = hashlib.sha256(text).hexdigest()
+    return Chosen(spec, digest, environment, spec.environments[environment], path.resolve().parent, tables, text)
+
+
+def choose_to_go_back(spec_path: str, environment: str, tell: Callable[[str], object]) -> Chosen:
+    """As `choose`; for a pipeline.yaml that cannot be used stands in what the last run went by, and it is told."""
+    from pipeline.kept_spec import last
+    from pipeline.mistakes import SpecInvalid
+    from pipeline.words import count
+
+    try:
+        return choose(spec_path, environment)
+    except SpecInvalid as invalid:
+        state = Path(spec_path).resolve().parent / ".tollgate" / environment
+        kept = last(state, _entries_in(state))
+        if kept is None:
+            invalid.remedy += (
+                f" A copy of the one that a deploy went by is not kept in {state}; git may have it: "
+                f"`git checkout HEAD~1 -- {Path(spec_path).name}`."
+            )
+            raise
+        tell(
+            f"{spec_path} cannot be used: {count(len(invalid.mistakes), 'mistake')}; `./inv plan` tells them.\n"
+            f"In its place stands, byte for byte, what run {kept.run} went by ({kept.at:%Y-%m-%d %H:%M} UTC):\n"
+            f"{kept.path}\n\n"
+        )
+        return choose(spec_path, environment, kept.path)
+
+
+def _entries_in(state: Path) -> Sequence[Entry]:
+    from pipeline.journal import Journal
+
+    if not (state / "journal.sqlite").exists():
+        return ()
+    with Journal.read(state / "journal.sqlite") as journal:
+        return journal.entries()
 
 
 # ---- an environment, opened --------------------------------------------------------------------------------
@@ -149,6 +188,7 @@ async def opened(
     """
     from pipeline.clock import SystemClock
     from pipeline.journal import Journal
+    from pipeline.kept_spec import keep
 
     clock, chance = SystemClock(), random.SystemRandom()
     ours = await _sandbox_gateway(chosen) if chosen.in_sandbox else None
@@ -179,6 +219,8 @@ async def opened(
     )
     http, tls = _http(addresses.ca_file)
     chosen.state.mkdir(parents=True, exist_ok=True)
+    if changes:
+        keep(chosen.state, chosen.text)
     with Journal.open(chosen.state / "journal.sqlite", clock=clock, redactor=redactor, around=around) as journal:
         from pipeline import security_log
         from pipeline.asking import TrustingService

@@ -23,6 +23,7 @@ from pipeline import story
 from pipeline.accepting import State
 from pipeline.events import Entry, Event, Kind, Output
 from pipeline.qr import as_lines, modules
+from pipeline.quickness import quickness
 from pipeline.tables import print_findings, print_history, print_json, print_plan, print_status, print_table
 from pipeline.telling import Manner
 from pipeline.words import Redacts, count, each_text, fold, one_line, printable, sentence, took
@@ -203,6 +204,9 @@ class ConsoleListener:
             case _:
                 pass
 
+    def _quick(self, entry: Entry) -> str:
+        return str(quickness(self._entries)) if entry.kind is Kind.REOPENED else ""
+
     def _since_start(self, entry: Entry) -> float:
         return (entry.at - (self._start or entry.at)).total_seconds()
 
@@ -271,10 +275,10 @@ def _steps_of(plan: object, stage: str) -> int | None:
 # ---- what the entries that are not steps say, for every kind of console -------------------------------------
 
 
-def _story_line(entry: Entry, short: Callable[[str], str]) -> tuple[str, str] | None:
+def _story_line(entry: Entry, short: Callable[[str], str], quick: str = "") -> tuple[str, str] | None:
     """A mark and a sentence for an entry of a run's frame and of its way back; None for what is told elsewhere.
 
-    `short` names what was told already instead of telling it again.
+    `short` names what was told already instead of telling it again; `quick` is how quick a way back was.
     """
     data = {key: "" if value is None else value for key, value in entry.data.items()}
     match entry.kind:
@@ -299,7 +303,7 @@ def _story_line(entry: Entry, short: Callable[[str], str]) -> tuple[str, str] | 
         case Kind.REOPENED:
             release = data.get("release")
             told = f"Release {release} takes payments again" if release else "No release is live, as before"
-            return "open", f"{told}{_after(data)}."
+            return "open", f"{quick}." if quick else f"{told}{_after(data)}."
         case Kind.CLOSED if str(data.get("how")).startswith(story.NOT_CLOSED):
             return "NOT CLOSED", f"The service is {data['how']}"
         case Kind.CLOSED:  # why is told by what stands before it, and by the manual steps at the end
@@ -422,7 +426,7 @@ class Plain(ConsoleListener):
             case Kind.STAGE_FINISHED:
                 self._stage_finished(data)
             case _:
-                if told := _story_line(entry, self._short):
+                if told := _story_line(entry, self._short, self._quick(entry)):
                     self._tell(entry.kind, *told)
 
     def _stage_started(self, stage: str) -> None:
@@ -748,7 +752,7 @@ class Terminal(ConsoleListener):
             case Kind.RUN_FAILED:
                 pass  # the finding has just been shown, and the summary repeats it last
             case _:
-                if told := _story_line(entry, self._short):
+                if told := _story_line(entry, self._short, self._quick(entry)):
                     seconds = data.get("took_s") if entry.kind is Kind.CHECKPOINT_CONFIRMED else None
                     self._print(*self._row(*told, took(seconds) if isinstance(seconds, int | float) else ""))
 

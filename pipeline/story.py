@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.accepting import Acceptance, State
 from pipeline.events import Entry, Kind
+from pipeline.quickness import Quickness, quickness
 from pipeline.verdict import Place, Verdict
 from pipeline.words import sentence
 
@@ -228,6 +229,7 @@ class WayBack:
     reopened_s: float | None
     reopened_release: str | None
     reopened_took_s: float | None
+    quick: Quickness
 
 
 @dataclass(frozen=True)
@@ -660,6 +662,7 @@ def _way_back(facts: _Facts) -> WayBack | None:
         reopened_s=facts.offset(reopened[-1]) if reopened else None,
         reopened_release=_text(reopened[-1].data, "release") or None if reopened else None,
         reopened_took_s=_seconds(reopened[-1].data, "took_s") if reopened else None,
+        quick=quickness(facts.entries),
     )
 
 
