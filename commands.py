@@ -185,7 +185,11 @@ def rollback(flags: Flags, *, to: str | None, reason: str, yes: bool, dry_run: b
             if dry_run:
                 return await _foretell_rollback(flags, chosen, to)
             return await run(
-                flags, chosen, lambda session: _roll_back(flags, chosen, session, to, reason, yes), changes=True
+                flags,
+                chosen,
+                lambda session: _roll_back(flags, chosen, session, to, reason, yes),
+                changes=True,
+                goes_back=True,
             )
         except NoGoal as refused:
             _say_error(flags, refused.exit_code, str(refused), refused.remedy, releases=_rows(refused.releases))

@@ -180,8 +180,11 @@ async def opened(
     continues: Open | None = None,
     watch: float | None = None,
     around: Callable[[str, int], None] | None = None,
+    goes_back: bool = False,
 ) -> AsyncIterator[Session]:
     """Everything a run works with. `release`: the run makes a new one; `continues`: it goes on with an unfinished run.
+
+    `goes_back`: no secret manager is asked, for what is gone back to has its settings kept beside it.
 
     `changes`: the run may change the environment, so a release that was live is brought up first, as after a reboot.
     `around` is the journal's: called before and after each entry.
@@ -193,7 +196,11 @@ async def opened(
     clock, chance = SystemClock(), random.SystemRandom()
     ours = await _sandbox_gateway(chosen) if chosen.in_sandbox else None
     gateway_address = ours.gateway if ours else None
-    settings = await _settings(chosen, gateway_address)
+    settings = await _settings(chosen, gateway_address, ask=not goes_back)
+
+    def gateway_at(given: Settings) -> str:
+        return gateway_address or given.text("VITE_IKHOKHA_API_URL")
+
     token = Secret(tokens.token_urlsafe(24))
     redactor = Redactor([*settings.secrets(), token])
     slot = LeaseSlot()
@@ -203,7 +210,7 @@ async def opened(
     carrier = await _service_up(chosen) if chosen.in_sandbox or went_down else None
     addresses = Addresses(
         service=carrier if carrier and chosen.in_sandbox else chosen.environment.url,
-        gateway=gateway_address or settings.text("VITE_IKHOKHA_API_URL"),
+        gateway=gateway_at(settings),
         ca_file=chosen.root / chosen.environment.ca_file if chosen.environment.ca_file else None,
     )
     started = clock.now()
@@ -272,6 +279,7 @@ async def opened(
             redactor=redactor,
             slot=slot,
             command_environment=_command_environment(chosen, world),
+            gateway_at=gateway_at,
         )
 
 
@@ -326,7 +334,8 @@ async def settings_of(chosen: Chosen) -> Settings:
     return await _settings(chosen, (await _sandbox_gateway(chosen)).gateway if chosen.in_sandbox else None)
 
 
-async def _settings(chosen: Chosen, gateway_address: str | None) -> Settings:
+async def _settings(chosen: Chosen, gateway_address: str | None, *, ask: bool = True) -> Settings:
+    """`ask` False: the commands of `settings_from` are not run."""
     from pipeline import command
     from pipeline.sources import resolve
 
@@ -342,7 +351,7 @@ async def _settings(chosen: Chosen, gateway_address: str | None) -> Settings:
         root=chosen.root,
         process_environment=os.environ,
         gateway_address=gateway_address,
-        run=run,
+        run=run if ask else None,
     )
 
 

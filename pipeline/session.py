@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,8 @@ class Session:
     redactor: Redactor
     slot: LeaseSlot
     command_environment: dict[str, str]
+    gateway_at: Callable[[Settings], str] = lambda _settings: ""
+    """Where the gateway of a release with these settings answers; '' where that is the run's own."""
 
     @property
     def record(self) -> str:
@@ -104,7 +106,9 @@ class Session:
         self.redactor.add(settings.secrets())
         make = self.catalogue.gateways[self.spec.gateway]
         gateway = make(settings=settings, http=self.world.http, clock=self.world.clock, contract=self.spec.contract)
-        return replace(self.phase(release=release, **run), settings=settings, gateway=gateway)
+        at = self.gateway_at(settings) or self.world.addresses.gateway
+        addresses = replace(self.world.addresses, gateway=at)
+        return replace(self.phase(release=release, **run), settings=settings, gateway=gateway, addresses=addresses)
 
     def _is_secret(self, name: str) -> bool:
         """A name the spec does not know any more is taken for a secret."""

@@ -31,14 +31,18 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture
 def incident(tmp_path: Path) -> Iterator[Cli]:
     """A verified release, and a newer one live, as an ordinary deploy left them."""
-    shutil.copy(conftest.HERE / "pipeline.yaml", tmp_path)
+    text = (conftest.HERE / "pipeline.yaml").read_text("utf-8")
+    manager = "settings_from: [{command: [touch, asked]}, "
+    assert "settings_from: [" in text
+    (tmp_path / "pipeline.yaml").write_text(text.replace("settings_from: [", manager), "utf-8")
     conftest.build(tmp_path)
     try:
         assert runs.in_a_process(tmp_path, "deploy") == 0
         asyncio.run(runs.make_verified(tmp_path, BAD))
+        (tmp_path / "asked").unlink()
         yield Cli(tmp_path)
     finally:
-        (tmp_path / "pipeline.yaml").write_text((conftest.HERE / "pipeline.yaml").read_text("utf-8"), "utf-8")
+        (tmp_path / "pipeline.yaml").write_text(text, "utf-8")
         runs.stop(tmp_path)
 
 
@@ -77,12 +81,14 @@ def asked(cli: Cli, path: str) -> tuple[int, str]:
 
 def test_it_restores_with_everything_broken_that_a_bad_release_can_break(incident: Cli) -> None:
     """With the bad release's code deleted, its settings, the settings' source and pipeline.yaml unreadable and no build
-    tool at hand, one command brings the old release back, proven and open, and says by which pipeline.yaml."""
+    tool at hand, one command brings the old release back, proven and open, asks no secret manager, and says by which
+    pipeline.yaml it went."""
     first = incident.entries()[0].run
     ended = incident.run("rollback", "--yes", env=break_everything(incident))
     assert ended.code == 0, ended.out + ended.err
     assert json.loads(asked(incident, "/health/live")[1])["release"] == good(incident)
     assert asked(incident, "/")[0] == 200
+    assert not (incident.folder / "asked").exists(), "the secret manager was asked"
     said = " ".join(ended.err.split())
     assert "pipeline.yaml cannot be used: 1 mistake; `./inv plan` tells them." in said
     assert f"In its place stands, byte for byte, what run {first} went by" in said
