@@ -163,8 +163,11 @@ def _entries_in(state: Path) -> Sequence[Entry]:
 
     if not (state / "journal.sqlite").exists():
         return ()
-    with Journal.read(state / "journal.sqlite") as journal:
-        return journal.entries()
+    try:
+        with Journal.read(state / "journal.sqlite") as journal:
+            return journal.entries()
+    except TollgateError:
+        return ()  # what is wrong with pipeline.yaml must be told
 
 
 # ---- an environment, opened --------------------------------------------------------------------------------

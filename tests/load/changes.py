@@ -22,6 +22,8 @@ LIMIT_S = 240.0
 KEPT = 5
 """`release.keep` of the pipeline: more verified releases than that are never there."""
 _POLL_S = 0.02
+_MOST_COMMANDS = 5
+_KNOWN_GOOD = (Exit.DONE, Exit.REFUSED, Exit.RESTORED)
 
 Ended = tuple[int, str]
 """An exit code (minus the signal that ended it), and the end of what was said."""
@@ -56,11 +58,23 @@ class Made:
     said: str
 
     @property
-    def problem(self) -> str:
-        """'' when it ended as it must."""
-        if self.codes[-1] in self.change.exits:
+    def surprise(self) -> str:
+        """'' when it ended as it was to. A machine that cannot carry the load makes good releases fail their proofs."""
+        if self.codes[-1] in self.change.exits and Exit.PERSON_NEEDED not in self.codes:
             return ""
-        return f"{self.change}: exit {self.codes[-1]}, expected {' or '.join(map(str, self.change.exits))}\n{self.said}"
+        return (
+            f"{self.change}: exit {told(self.codes)}, {' or '.join(str(int(one)) for one in self.change.exits)} wanted"
+        )
+
+    @property
+    def problem(self) -> str:
+        """'' when it ended known good, by itself or after what a person does after exit 4."""
+        return "" if self.codes[-1] in _KNOWN_GOOD else f"I2: {self.surprise}\n{self.said}"
+
+
+def told(codes: Sequence[int]) -> str:
+    """The exit codes of the commands of one change."""
+    return ", ".join("killed" if code < 0 else str(code) for code in codes)
 
 
 def planned(seed: int, count: int, faults: Sequence[str], entries: int) -> list[Change]:
@@ -91,12 +105,14 @@ def planned(seed: int, count: int, faults: Sequence[str], entries: int) -> list[
 
 
 async def make(folder: Path, change: Change) -> Made:
-    """Makes one change, and puts it right where its run was killed."""
+    """Makes one change, puts it right where its run was killed, and does what a person does after exit 4."""
     begun = time.monotonic()
     verb = ("deploy", "--watch", WATCH_S) if change.verb == "deploy" else ("rollback", "--yes")
     ended = [await _command(folder, *verb, build=change.build, killed_after=change.killed_after, pause=change.pause_s)]
     if change.killed_after and ended[0][0] < 0:
         ended.append(await _put_right(folder, change.then))
+    while ended[-1][0] == Exit.PERSON_NEEDED and len(ended) < _MOST_COMMANDS:
+        ended.append(await _command(folder, "rollback", "--yes"))
     return Made(change, tuple(code for code, _ in ended), time.monotonic() - begun, ended[-1][1])
 
 

@@ -73,6 +73,7 @@ class Storm:
                 f"created    {found.spread(created)}",
                 f"active     {found.spread(active)} after the customer came",
                 f"the books  {self.books.counts()}, amounts to the cent",
+                *(f"otherwise than planned: {one.surprise}" for one in self.made if one.surprise),
                 *(f"WRONG: {problem}" for problem in self.problems[:_TOLD]),
                 f"{len(self.problems)} wrong" if self.problems else "I1 and I2 hold.",
             ]
@@ -80,7 +81,7 @@ class Storm:
 
 
 def _ended(made: Made) -> str:
-    return "exit " + ", ".join("killed" if code < 0 else str(code) for code in made.codes)
+    return f"exit {changes.told(made.codes)}"
 
 
 async def storm(spec: Path, wanted: Sequence[Change], *, rate: float, seed: int) -> Storm:
@@ -102,7 +103,7 @@ async def storm(spec: Path, wanted: Sequence[Change], *, rate: float, seed: int)
         books = await found.books(scene)
         after = await judge.standing(scene)
         windows = found.closed(scene.entries())
-        problems = [one.problem for one in made if one.problem]
+        problems = [one.problem for one in made if one.problem]  # exit 1 changed nothing, 0 and 3 are known good
         problems += [] if after.known_good else [f"I2: {before} before, {after} after"]
         problems += books.problems() + found.told_otherwise(people.purchases, books)
         problems += [f"failed: {_request(one)}" for one in found.failed(people.requests, windows)]

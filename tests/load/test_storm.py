@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +34,7 @@ async def test_no_order_is_lost_while_releases_change_and_runs_are_killed() -> N
     charge nobody another amount, and fail no request but by 503 while payments are off."""
     result = await storm(SPEC, SHORT, rate=PER_SECOND, seed=7)
     assert result.problems == (), result.told()
-    assert [made.codes for made in result.made] == [(0,), (3,), (-9, 0)], result.told()
+    assert result.made[-1].codes[0] == -signal.SIGKILL, result.told()
     assert len(result.crowd.purchases) > 30, "hardly anybody came"
     assert sum(found.refused_rightly(one, result.windows) for one in result.crowd.requests) > 0, "nobody met it closed"
 
