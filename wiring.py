@@ -24,6 +24,7 @@ from pipeline.contracts import (
     Catalogue,
     GatewayControl,
     NoPast,
+    OnlyWhereNamed,
     Past,
     ReleaseId,
     RunInfo,
@@ -73,6 +74,11 @@ def names(tables: Catalogue) -> Names:
         acts={name: act.params for name, act in ACTS.items() if act.offered},
         checkpoints=frozenset(tables.checkpoints),
         gateways=frozenset(tables.gateways),
+        sections={
+            name: checkpoint.section
+            for name, checkpoint in tables.checkpoints.items()
+            if isinstance(checkpoint, OnlyWhereNamed) and checkpoint.section
+        },
         unacceptable=frozenset(name for name, check in tables.checks.items() if not check.acceptable),
     )
 

@@ -13,6 +13,7 @@ from checks import (
     credentials_not_placeholders,
     credentials_rotated,
     credentials_tried_in_staging,
+    database_old_release_works,
     dependencies_audited,
     drill_recent,
     duties_current,
@@ -92,6 +93,7 @@ _ALL = (
     drill_recent.CHECK,
     artifact_as_built.CHECK,
     rollback_rehearsed.CHECK,
+    database_old_release_works.CHECK,
     # people: what only they can answer
     sign_offs_valid.CHECK,
     duties_current.CHECK,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,25 @@ from pydantic import BaseModel
 from pipeline.contracts import ReleaseId, ReleaseState, World
 from pipeline.errors import LeaseLost, Refused, TollgateError
 from pipeline.events import Kind
+from pipeline.migrations import done, last_words, version
 from pipeline.secrets import Secret
-from pipeline.spec import NoParams
+from pipeline.spec import NoParams, Spec
 
 Record = Callable[..., object]
 """`record(kind, **data)`: durable in the journal when it returns."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What pipeline.yaml says of an act outside its step: how it goes back, what it runs, how long (s).
+
+    `of` is the checkpoint whose way back that is.
+    """
+
+    way_back: str = ""
+    of: str = ""
+    argv: tuple[str, ...] = ()
+    takes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,7 @@ class Act:
     params: type[BaseModel] = NoParams
     offered: bool = True
     """False: only the engine places it; pipeline.yaml cannot name it."""
+    said: Callable[[Spec], Said] = lambda _spec: Said()
 
 
 async def mark(world: World, record: Record, release: ReleaseId, state: ReleaseState, why: str) -> None:
@@ -65,6 +81,31 @@ async def _switch(world: World, record: Record) -> str:
     return f"{release} takes the traffic"
 
 
+async def _migrate(world: World, _record: Record) -> str:
+    database, release = world.spec.database, _release_of(world)
+    if database is None:
+        raise Refused("database.migrate: pipeline.yaml has no section `database`", "Say there how it is migrated.")
+    commands, limit = world.target.commands, database.timeout
+    ended = await done(commands, release, database.migrate, limit, what="migrate")
+    found = await version(commands, release, database.version, limit)
+    said = last_words(ended)
+    return f"the schema is at version {found}" + (f"; {said}" if said else "")
+
+
+_MIGRATING = 4
+"""Commands of a migration: the version before, migrate, the version after; and as much again to wait for one."""
+
+
+def _migration(spec: Spec) -> Said:
+    database = spec.database
+    if database is None:
+        return Said()
+    back = f"HAS NO WAY BACK: {(database.irreversible or '').rstrip('.')}"
+    if database.revert is not None:
+        back = f"reverts the schema: {shlex.join(database.revert)}"
+    return Said(back, "database", database.migrate, database.timeout * _MIGRATING)
+
+
 async def _verify(world: World, record: Record) -> str:
     release = _release_of(world)
     await mark(world, record, release, ReleaseState.VERIFIED, f"all stages of run {world.run.id} passed")
@@ -85,6 +126,13 @@ ACTS: Mapping[str, Act] = {
             "The built artifact and its settings lie at the target, every byte checked; nothing serves them yet.",
             "the staged folder is marked bad and never a rollback target",
             _stage,
+        ),
+        Act(
+            "database.migrate",
+            "The schema is what the new release needs; the old one still serves, and is proven on it.",
+            "needs the checkpoint `database`",
+            _migrate,
+            said=_migration,
         ),
         Act(
             "release.switch",

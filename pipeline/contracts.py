@@ -14,9 +14,9 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from random import Random
-from typing import TYPE_CHECKING, Any, NewType, Protocol
+from typing import TYPE_CHECKING, Any, NewType, Protocol, runtime_checkable
 
-from pipeline.errors import CapReached
+from pipeline.errors import CapReached, TargetError
 from pipeline.telling import Manner, silent
 from pipeline.verdict import Finding, Verdict
 
@@ -211,6 +211,27 @@ class SettingsVault(Protocol):
         """Makes the file in force equal to the kept copy, mode 0600. Raises TargetError when it cannot."""
 
 
+class Commands(Protocol):
+    """Commands that a release brings with it, run at the target as its process is."""
+
+    async def run(self, release: ReleaseId, argv: Sequence[str], *, timeout: float) -> Completed:
+        """Runs `argv` in the release's folder with the settings it was staged with; any exit code is an outcome.
+
+        Every byte of the release is read first, and one command runs at a time: what an owner that was killed left
+        running is waited for. Raises ReleaseNotReady where a byte differs, CommandFailed when `timeout` (s) runs out.
+        """
+
+
+class Weights(Protocol):
+    """How the traffic is shared among releases."""
+
+    async def shares(self) -> Mapping[ReleaseId, int]:
+        """Percent by release, 100 in all; empty: the service is closed."""
+
+    async def share(self, shares: Mapping[ReleaseId, int]) -> None:
+        """Makes it so. Idempotent. Raises TargetError for shares that this target cannot give."""
+
+
 @dataclass(frozen=True)
 class Target:
     """Where releases run: small contracts over one host. What changes it through `host` does so under its `fencing`."""
@@ -223,6 +244,8 @@ class Target:
     switches: Switches
     settings: SettingsVault
     fencing: Fencing
+    commands: Commands
+    weights: Weights
 
 
 # ---- gateways: who takes the money -------------------------------------------------------------------------
@@ -390,6 +413,25 @@ class Tell(Protocol):
     def __call__(self, line: str, manner: Manner = Manner.SAID, /) -> None: ...
 
 
+@dataclass(frozen=True)
+class Proof:
+    """What one step of `prove` found of a release."""
+
+    step: str
+    finding: Finding
+
+
+class Prove(Protocol):
+    """Asks a release that is live for the proofs of `prove`; what they find is for the asker to put on record."""
+
+    async def __call__(self, release: ReleaseId, /) -> Sequence[Proof]: ...
+
+
+async def nobody_proves(release: ReleaseId, /) -> Sequence[Proof]:
+    """Where no run could put right what the proofs find."""
+    raise TargetError(f"{release} was not proven: only a deploy asks for that", "Use `./inv verify` for what is live.")
+
+
 class NoPast:
     """Nothing is on record."""
 
@@ -457,6 +499,8 @@ class World:
     """Puts a security event on record."""
     tell: Tell = silent
     """Tells whoever follows the run what a check waits for. Shown, not kept; it decides nothing."""
+    prove: Prove = nobody_proves
+    """The proofs of `prove`, asked of what is live: for a check that judges before the switch."""
 
 
 # ---- checks ------------------------------------------------------------------------------------------------
@@ -513,9 +557,23 @@ class Confirmation:
     expected: str
 
 
+class Here(Protocol):
+    """Runs a command of the operator's on this machine, in the folder of pipeline.yaml, without the settings."""
+
+    async def __call__(self, argv: Sequence[str], /, *, timeout: float, stdin: bytes = b"") -> Completed: ...
+
+
+async def no_commands(argv: Sequence[str], /, *, timeout: float, stdin: bytes = b"") -> Completed:
+    """Where one only looks."""
+    raise TargetError(f"`{' '.join(argv)}` was not run: this only looks", "A deploy or a rollback runs it.")
+
+
 @dataclass(frozen=True)
 class RestoreContext:
-    """What a checkpoint works on when it restores: no spec, no settings, no gateway, so nothing a bad release broke."""
+    """What a checkpoint works on when it restores: no spec, no settings, no gateway, so nothing a bad release broke.
+
+    The last two are for `capture` alone; what restoring needs of them is captured.
+    """
 
     target: Target
     clock: Clock
@@ -523,10 +581,19 @@ class RestoreContext:
     why: str
     goal: ReleaseId | None = None
     """What `capture` aims at: a release to go back to. None: what is live now."""
+    here: Here = no_commands
+    release: ReleaseId | None = None
+    """The release that is being deployed."""
+    wanted: Mapping[str, Any] = field(default_factory=dict)
+    """What pipeline.yaml says of this checkpoint, as JSON values; empty for a kind it has nothing to say of."""
 
 
 class Checkpoint(Protocol):
-    """What a step may change and how to put it back. `reopens`: restored last, after the proofs."""
+    """What a step may change and how to put it back. `reopens`: restored last, after the proofs.
+
+    A step arms a kind, or `kind:which`. `limit_s` in what was captured: the seconds that restoring it may take, where
+    that is longer than what the engine gives any checkpoint.
+    """
 
     name: str
     reopens: bool
@@ -537,6 +604,26 @@ class Checkpoint(Protocol):
 
     async def confirm(self, context: RestoreContext, captured: Captured) -> Confirmation:
         """Reads the world again and compares."""
+
+
+@runtime_checkable
+class OnlyWhereNamed(Protocol):
+    """A kind of checkpoint that is captured only where a step names it.
+
+    `section` is the key of pipeline.yaml that says what it has to do, '' for none. Under `checkpoints` several stand,
+    each with a name of its own, and a step arms `kind:name`.
+    """
+
+    section: str
+
+
+NAMED = "checkpoints"
+"""The section whose kinds a step arms by a name."""
+
+
+def kind_of(checkpoint: str) -> str:
+    """The kind of `kind` or `kind:which`: its name in the table."""
+    return checkpoint.partition(":")[0]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline import meaning_way_back as way_back
 from pipeline.accepting import REFUSED, day
 from pipeline.contracts import When
 from pipeline.mistakes import Mistakes
@@ -28,6 +29,7 @@ from pipeline.yaml_strict import YamlPath, shown
 STAGE_RELEASE = "release.stage"
 SWITCH_RELEASE = "release.switch"
 _ONCE = (STAGE_RELEASE, SWITCH_RELEASE)
+_IN_DEPLOY = (*_ONCE, way_back.MIGRATE, way_back.OLD_WORKS)
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OURS = frozenset(
@@ -61,6 +63,7 @@ def judge(data: object, names: Names, mistakes: Mistakes) -> None:
         _names_of(step, names, environments, mistakes)
         _place_of(step, names, mistakes)
         _params_of(step, names, mistakes)
+    way_back.sections(data, [step for stage in steps.values() for step in stage], names, mistakes)
     told_of = _ByEnvironment(environments, mistakes)
     for environment in environments:
         for stage, all_steps in steps.items():
@@ -134,8 +137,6 @@ def _names_of(step: _Step, names: Names, environments: Sequence[str], mistakes: 
         _name((*step.path, "check"), step.does, names.checks, "`./inv checks`", mistakes)
     if step.kind == "act":
         _name((*step.path, "act"), step.does, names.acts, "", mistakes)
-    for index, name in _indexed(step.data.get("checkpoints")):
-        _name((*step.path, "checkpoints", index), name, names.checkpoints, "", mistakes)
     if environments:
         for index, name in _indexed(step.data.get("only")):
             _name((*step.path, "only", index), name, environments, "", mistakes)
@@ -157,8 +158,8 @@ def _place_of(step: _Step, names: Names, mistakes: Mistakes) -> None:
         mistakes.add((*step.path, "check"), found, "stage build or a later one")
     if step.kind == "act" and step.stage == "gates":
         mistakes.add((*step.path, "act"), f"the act {shown(step.does)} in stage gates", "checks: gates change nothing")
-    elif step.kind == "act" and step.does in _ONCE and step.stage != "deploy":
-        mistakes.add((*step.path, "act"), f"{step.does} in stage {step.stage}", "stage deploy only")
+    elif step.does in _IN_DEPLOY and step.kind != "run" and step.stage != "deploy":
+        mistakes.add((*step.path, step.kind), f"{step.does} in stage {step.stage}", "stage deploy only")
     if step.switches and "release" not in _texts(step.data.get("checkpoints")):
         mistakes.add(
             (*step.path, "checkpoints") if "checkpoints" in step.data else (*step.path, "act"),
@@ -254,6 +255,13 @@ def _needs(
 
 
 def _deploy(present: Sequence[_Step], by_name: Mapping[str, _Step], environment: str, told_of: _ByEnvironment) -> None:
+    way_back.order(
+        present,
+        STAGE_RELEASE,
+        SWITCH_RELEASE,
+        lambda step: _before(step, by_name),
+        lambda path, found, allowed: told_of.add(environment, path, found, allowed),
+    )
     complete = True
     for act in _ONCE:
         doing = [step for step in present if step.kind == "act" and step.does == act]
@@ -270,7 +278,7 @@ def _deploy(present: Sequence[_Step], by_name: Mapping[str, _Step], environment:
             told_of.add(environment, path, found, f"needs: [{STAGE_RELEASE}]")
 
 
-def _before(step: _Step, by_name: Mapping[str, _Step]) -> set[str]:
+def _before(step: way_back.Step, by_name: Mapping[str, _Step]) -> set[str]:
     """The names of all steps that are done before `step` begins."""
     before: set[str] = set()
     waiting = list(step.needs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
@@ -21,6 +21,8 @@ class Names:
     acts: Mapping[str, type[BaseModel]]
     checkpoints: frozenset[str]
     gateways: frozenset[str]
+    sections: Mapping[str, str] = field(default_factory=dict)
+    """The checkpoints that the key of pipeline.yaml named here must describe."""
     unacceptable: frozenset[str] = frozenset()
     """Checks whose findings `accepted` may not name."""
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from pipeline.acts import ACTS
+from pipeline.acts import ACTS, Act, Said
 from pipeline.contracts import Check
 from pipeline.names import step_name
 from pipeline.spec import STAGES, ActStep, CheckStep, NoParams, RunStep, Spec, Step
@@ -114,7 +114,7 @@ def make(
     watch_for = spec.environments[environment].watch_for if watch is None else watch
     planned = []
     for name in stages:
-        steps = [_planned(name, step, checks) for step in spec.steps(name) if _is_for(step, environment)]
+        steps = [_planned(spec, name, step, checks) for step in spec.steps(name) if _is_for(step, environment)]
         if offline:
             steps = _without_network(steps)
         if name == "watch":
@@ -122,7 +122,7 @@ def make(
         if steps:
             planned.append(PlannedStage(name, tuple(steps)))
     if verb == "deploy":
-        planned.append(PlannedStage(FINISH, (_planned(FINISH, ActStep(act="release.verify"), checks),)))
+        planned.append(PlannedStage(FINISH, (_planned(spec, FINISH, ActStep(act="release.verify"), checks),)))
     return Plan(verb, environment, spec.service, tuple(planned))
 
 
@@ -130,7 +130,7 @@ def of_checks(
     spec: Spec, environment: str, checks: Mapping[str, Check], steps: Sequence[CheckStep], *, verb: str
 ) -> Plan:
     """The plan of a verb that asks its own checks of what is live, whether pipeline.yaml names them or not. Pure."""
-    stage = PlannedStage("prove", tuple(_planned("prove", step, checks) for step in steps))
+    stage = PlannedStage("prove", tuple(_planned(spec, "prove", step, checks) for step in steps))
     return Plan(verb, environment, spec.service, (stage,))
 
 
@@ -146,7 +146,7 @@ def _is_for(step: Step, environment: str) -> bool:
     return step.only is None or environment in step.only
 
 
-def _planned(stage: str, step: Step, checks: Mapping[str, Check]) -> PlannedStep:
+def _planned(spec: Spec, stage: str, step: Step, checks: Mapping[str, Check]) -> PlannedStep:
     common: dict[str, Any] = {
         "stage": stage,
         "name": step_name(step),
@@ -179,13 +179,22 @@ def _planned(stage: str, step: Step, checks: Mapping[str, Check]) -> PlannedStep
             )
         case ActStep():
             act = ACTS[step.act]
-            back = "restores " + ", ".join(reversed(step.checkpoints)) if step.checkpoints else act.way_back
+            said = act.said(spec)
             return PlannedStep(
-                **common,
+                **{**common, "limit": step.timeout + said.takes},
                 kind="act",
                 does=f"act {step.act}",
                 plugin=step.act,
                 params=act.params.model_validate(dict(step.params), strict=False),
                 checkpoints=step.checkpoints,
-                way_back=back,
+                argv=said.argv,
+                way_back=_way_back(step, act, said),
             )
+
+
+def _way_back(step: ActStep, act: Act, said: Said) -> str:
+    """What pipeline.yaml says of it comes first: it may be that there is none."""
+    restored = ", ".join(name for name in reversed(step.checkpoints) if name != said.of)
+    told = [said.way_back] if said.way_back else []
+    told += [f"restores {restored}"] if restored else [] if told else [act.way_back]
+    return "; ".join(told)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 
-from pipeline.contracts import Cents
+from pipeline.contracts import Cents, ReleaseState
 from pipeline.errors import CapReached
 from pipeline.events import Entry, Kind
 
@@ -14,8 +14,8 @@ from pipeline.events import Entry, Kind
 class AlreadySpent(CapReached):
     """The cap is reached. `references` are the payments of this proving that were paid for already, newest first.
 
-    They may be gone on with, for that costs nothing more. What was paid before a way back began is not among them: it
-    was paid to another release; `before_way_back` says that there was such a payment.
+    They may be gone on with, for that costs nothing more. What was paid before the switch or before a way back began is
+    not among them: it was paid to another release. `before_way_back` says that there was one before a way back.
     """
 
     def __init__(self, message: str, remedy: str, *, references: Sequence[str], before_way_back: bool) -> None:
@@ -55,10 +55,15 @@ class RecordedPurse:
 
 def _refused(entries: Sequence[Entry], spent: Sequence[Entry], total: int, cents: int, cap: int) -> AlreadySpent:
     back = max((entry.seq for entry in entries if entry.kind is Kind.WAYBACK_STARTED), default=0)
+    since = max((entry.seq for entry in entries if _switched(entry)), default=back)
     return AlreadySpent(
         f"a payment of {cents} cents was not made: this run has spent {total} cents, and its cap is {cap}",
         "Start a new run, or raise `cap` if you mean a run to spend more; retries and a way back pay anew as long as "
         "the cap allows.",
-        references=[str(entry.data["reference"]) for entry in reversed(spent) if entry.seq > back],
+        references=[str(entry.data["reference"]) for entry in reversed(spent) if entry.seq > max(since, back)],
         before_way_back=any(entry.seq < back for entry in spent),
     )
+
+
+def _switched(entry: Entry) -> bool:
+    return entry.kind is Kind.RELEASE_MARKED and entry.data["state"] == ReleaseState.LIVE.value

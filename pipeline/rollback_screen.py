@@ -19,6 +19,7 @@ from pipeline.contracts import (
     RestoreContext,
     SwitchName,
     SwitchOn,
+    kind_of,
 )
 from pipeline.errors import TargetError
 from pipeline.events import Entry, Kind
@@ -27,7 +28,7 @@ from pipeline.plan import Plan, PlannedStep
 from pipeline.rolling_back import Choice, Look, serving_since
 from pipeline.takeover import Answer, Standing, standing
 from pipeline.vouched import asked_when_verified
-from pipeline.wayback import Armed
+from pipeline.wayback import Armed, in_turn
 from pipeline.words import NOT_RECORDED, count, fold, instant, one_line, printable
 
 WIDTH = 80
@@ -241,13 +242,11 @@ async def _steps(
     """The way back, in words, in the order of pipeline.wayback."""
     if choice.settles_only:
         return [Step("run", f"{one.run} is set aside; what it staged is marked bad") for one in choice.unfinished]
-    armed = await _with_doors(look, choice.armed)
-    shut = [one for one in armed if not look.checkpoints[one.name].reopens]
-    doors = [one for one in armed if look.checkpoints[one.name].reopens]
+    shut, doors = in_turn(look.checkpoints, await _with_doors(look, choice.armed))
     steps = [Step("close", "no new payments; webhooks stay open")]
     if choice.bad is not None and choice.bad in records and records[choice.bad].state is not ReleaseState.BAD:
         steps.append(Step("mark", f"{choice.bad} becomes bad; nothing goes back to it"))
-    steps += [_restoring(look.checkpoints[one.name], one) for one in reversed(shut)]
+    steps += [_restoring(look.checkpoints[kind_of(one.name)], one) for one in shut]
     since = f"since {instant(choice.since)}"
     if choice.release is None:
         steps.append(Step("reconcile", f"{since}: what was paid is listed for the next release"))
@@ -255,11 +254,11 @@ async def _steps(
         names = ", ".join(step.name for step in proofs)
         steps.append(Step("prove", f"{count(len(proofs), 'proof')}: {names}" if proofs else "no proof is planned"))
         steps.append(Step("reconcile", f"{since}; lost webhooks are sent again"))
-    return steps + [_restoring(look.checkpoints[one.name], one) for one in reversed(doors)]
+    return steps + [_restoring(look.checkpoints[kind_of(one.name)], one) for one in doors]
 
 
 async def _with_doors(look: Look, armed: Sequence[Armed]) -> list[Armed]:
-    """A door that no run had captured is put back as it stands now. What this Tollgate cannot restore is left out."""
+    """A door that no run had captured is put back as it stands now."""
     context = RestoreContext(look.target, look.clock, look.who, "rollback")
     known = {one.name for one in armed}
     missing = [
@@ -267,7 +266,7 @@ async def _with_doors(look: Look, armed: Sequence[Armed]) -> list[Armed]:
         for name, checkpoint in look.checkpoints.items()
         if checkpoint.reopens and name not in known
     ]
-    return [one for one in (*armed, *missing) if one.name in look.checkpoints]
+    return [*armed, *missing]
 
 
 def _restoring(checkpoint: Checkpoint, armed: Armed) -> Step:

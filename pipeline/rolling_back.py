@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pipeline.acts import mark
-from pipeline.contracts import Checkpoint, Clock, ReleaseId, ReleaseRecord, ReleaseState, RestoreContext, Target
+from pipeline.checkpoints import described, in_order, unasked
+from pipeline.contracts import (
+    Checkpoint,
+    Clock,
+    ReleaseId,
+    ReleaseRecord,
+    ReleaseState,
+    RestoreContext,
+    Target,
+    kind_of,
+)
 from pipeline.errors import Exit, LeaseHeld, NothingToRestore, PersonNeeded, Refused, TollgateError
 from pipeline.events import Entry, Kind
 from pipeline.interrupts import Interrupts
@@ -293,13 +303,23 @@ async def _live_or_unclear(look: Look) -> ReleaseId | None:
 
 
 async def _aimed(look: Look, goal: ReleaseId | None, kept: Sequence[Armed]) -> tuple[Armed, ...]:
-    """Checkpoints that lead to `goal`. The doors are put back as `kept` has them, or as they stand now."""
-    context = RestoreContext(look.target, look.clock, look.who, "rollback", goal)
-    captured = {one.name: one.captured for one in kept if look.checkpoints[one.name].reopens}
-    for name, checkpoint in look.checkpoints.items():
+    """Checkpoints that lead to `goal`. The doors are put back as `kept` has them, or as they stand now.
+
+    What pipeline.yaml describes (a database, a command) is put back as `kept` has it, or stays as it is: a schema that
+    a verified release migrated was proven with the release before.
+    """
+    context, table = RestoreContext(look.target, look.clock, look.who, "rollback", goal), look.checkpoints
+    captured = {one.name: one.captured for one in kept if _stays(table, one.name)}
+    for name in [*unasked(table), *(one.name for one in kept)]:
         if name not in captured:
-            captured[name] = await checkpoint.capture(context)
-    return tuple(Armed(name, captured[name]) for name in look.checkpoints)
+            captured[name] = await table[kind_of(name)].capture(context)
+    return tuple(Armed(name, captured[name]) for name in in_order(table, captured))
+
+
+def _stays(table: Mapping[str, Checkpoint], name: str) -> bool:
+    """Whether a checkpoint of an unfinished run is put back as that run captured it, wherever a rollback leads."""
+    kind = table.get(kind_of(name))
+    return kind is None or kind.reopens or described(table, name)
 
 
 def _live_since(releases: Sequence[ReleaseRecord], live: ReleaseId | None, look: Look) -> datetime:

@@ -13,6 +13,7 @@ from pipeline.events import Kind
 from pipeline.interrupts import Interrupts
 from pipeline.lease import GivesWay, Lease, Owner
 from pipeline.plan import FINISH, Plan
+from pipeline.proving import prover
 from pipeline.run_record import (
     Outcome,
     ending_on_record,
@@ -85,6 +86,7 @@ async def _deploy(
     session: Session, plan: Plan, world: World, done: Done, interrupts: Interrupts, lease: Lease
 ) -> Outcome:
     begun = world.clock.monotonic()
+    world = replace(world, prove=prover(session, plan))
 
     async def run(*names: str) -> None:
         for stage in plan.stages:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
+from pipeline.contracts import NAMED
 from pipeline.names import Names
 from pipeline.shape import DURATION, SHARE
 from pipeline.spec import Spec
@@ -35,7 +37,7 @@ def json_schema(names: Names) -> dict[str, Any]:
     }
     definitions["Accepted"]["properties"]["check"] = {"enum": sorted(set(names.checks) - names.unacceptable)}
     definitions["ActStep"]["properties"]["act"] = {"enum": sorted(names.acts)}
-    definitions["ActStep"]["properties"]["checkpoints"]["items"] = {"enum": sorted(names.checkpoints)}
+    definitions["ActStep"]["properties"]["checkpoints"]["items"] = _checkpoints(names)
     for step, key, models in (("CheckStep", "check", names.checks), ("ActStep", "act", names.acts)):
         branches, shared = _params(key, models)
         if branches:
@@ -43,6 +45,16 @@ def json_schema(names: Names) -> dict[str, Any]:
         definitions.update(shared)
     tidy = _tidy(schema)
     return {"$schema": DIALECT, "title": "pipeline.yaml", **tidy}
+
+
+def _checkpoints(names: Names) -> dict[str, Any]:
+    """A kind as it is, or with the name that `checkpoints` gives one of its own."""
+    named = {kind for kind, section in names.sections.items() if section == NAMED}
+    plain = {"enum": sorted(names.checkpoints - named)}
+    if not named:
+        return plain
+    kinds = "|".join(sorted(map(re.escape, named)))
+    return {"anyOf": [plain, {"type": "string", "pattern": rf"^({kinds}):[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}$"}]}
 
 
 def _params(key: str, models: Mapping[str, type[BaseModel]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

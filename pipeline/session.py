@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.contracts import Catalogue, ReleaseId, World
+from pipeline import command
+from pipeline.contracts import Catalogue, Completed, ReleaseId, World
 from pipeline.events import Entry, Kind, Listener, Output
 from pipeline.facts import Facts
 from pipeline.journal import Journal
@@ -109,6 +110,11 @@ class Session:
         at = self.gateway_at(settings) or self.world.addresses.gateway
         addresses = replace(self.world.addresses, gateway=at)
         return replace(self.phase(release=release, **run), settings=settings, gateway=gateway, addresses=addresses)
+
+    async def here(self, argv: Sequence[str], /, *, timeout: float, stdin: bytes = b"") -> Completed:
+        """Runs a command of the operator's as a `run` step runs: here, without the service's settings, redacted."""
+        env, root = self.command_environment, self.world.root
+        return await command.run(argv, timeout=timeout, stdin=stdin, cwd=root, env=env, redactor=self.redactor)
 
     def _is_secret(self, name: str) -> bool:
         """A name the spec does not know any more is taken for a secret."""

@@ -26,6 +26,9 @@ PATTERNS = {
     DURATION: "a duration with its unit: 500 ms, 20 s, 5 min, 1 h, 90 d",
     SHARE: "a percentage: 95%, 0.5%",
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$": "a name: a letter or digit, then up to 63 letters, digits, `.`, `_`, `-`",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(:[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$": (
+        "a kind of checkpoint, or `kind:which`: release, command:cdn"
+    ),
     r"^[A-Za-z0-9._-]{1,64}$": "1 to 64 letters, digits, `.`, `_`, `-`",
     r"^[^\x00]+$": "a path",
     r"^/[^\s?#]*$": "a URL path that begins with `/`, without `?` and `#`",

@@ -63,6 +63,9 @@ Share = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)? ?%$", "examples": ["95%"]}),
 ]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Checkpoint = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(:[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")
+]
 Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Argv = Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], Field(min_length=1)]
 Path = Annotated[str, StringConstraints(pattern=r"^[^\x00]+$")]
@@ -268,6 +271,39 @@ class Release(Frozen):
     keep: Annotated[int, Field(ge=2, le=100)] = Field(5, description="How many verified releases are kept.")
 
 
+# ---- what a step may change beside the release -------------------------------------------------------------
+
+
+class Database(Frozen):
+    """How the schema of the service's database goes forward with a release, and back.
+
+    The commands are argv lists, run at the target in the folder of the release that is being deployed, with the
+    settings it was staged with. `{version}` in `revert` is the version that it goes back to.
+    """
+
+    migrate: Argv = Field(description="Brings the schema to what the release needs; may be run again.")
+    revert: Argv | None = Field(None, description="Brings it back; may be run again.")
+    irreversible: Sentence | None = Field(None, description="In place of `revert`: why there is no way back.")
+    version: Argv = Field(description="Prints the version of the schema: one line, never a secret.")
+    timeout: Duration = Field(300.0, description="What each of the commands may take.")
+
+    @model_validator(mode="after")
+    def _goes_back_or_says_why_not(self) -> Self:
+        if (self.revert is None) == (self.irreversible is None):
+            found = "neither `revert` nor `irreversible`" if self.revert is None else "`revert` and `irreversible`"
+            raise ValueError(f'{found}; exactly one of them: `revert: [...]`, or `irreversible: "why"`')
+        return self
+
+
+class CommandCheckpoint(Frozen):
+    """Something that three commands of the operator's can put back; they run here, in the folder of this file."""
+
+    capture: Argv = Field(description="Prints what there is to put back: UTF-8, at most 64 kB, never a secret.")
+    restore: Argv = Field(description="Gets that on its input and puts it back; may be run again.")
+    confirm: Argv = Field(description="Gets it too, reads the world again, and ends with 0 where it is so.")
+    timeout: Duration = Field(30.0, description="What each of the commands may take.")
+
+
 # ---- steps -------------------------------------------------------------------------------------------------
 
 
@@ -309,7 +345,7 @@ class ActStep(StepBase):
     """A change to the environment. Its checkpoints are captured and on disk before it begins."""
 
     act: Name
-    checkpoints: tuple[Name, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
     params: Mapping[str, Any] = Field(default_factory=dict, alias="with")
 
 
@@ -367,6 +403,10 @@ class Spec(Frozen):
     release: Release
     contract: Contract = Contract()
     thresholds: Thresholds = Thresholds()
+    database: Database | None = None
+    checkpoints: Mapping[Name, CommandCheckpoint] = Field(
+        default_factory=dict, description='What `checkpoints: ["command:NAME"]` of a step captures and puts back.'
+    )
     stages: Stages
     accepted: tuple[Accepted, ...] = ()
     sign_offs: Mapping[Name, SignOff] = Field(default_factory=dict)

@@ -7,12 +7,13 @@ import traceback
 from dataclasses import dataclass, replace
 from datetime import UTC
 from pathlib import Path
+from typing import Any
 
-from pipeline import command
+from pipeline import checkpoints, command
 from pipeline.accepting import Acceptance, accept, entry_for
 from pipeline.acts import ACTS
-from pipeline.contracts import RestoreContext, Tell, World
-from pipeline.errors import CommandFailed, LeaseLost, TollgateError
+from pipeline.contracts import RestoreContext, Tell, World, kind_of
+from pipeline.errors import CommandFailed, LeaseLost, Refused, TollgateError
 from pipeline.events import Kind
 from pipeline.facts import Facts
 from pipeline.plan import PlannedStage, PlannedStep
@@ -210,6 +211,14 @@ async def judge(session: Session, world: World, step: PlannedStep, *, only_tells
         return record_finding(session, step, *_accepted(session, world, step, crashed))
 
 
+async def look_at(session: Session, world: World, step: PlannedStep) -> Finding:
+    """The finding of one check, not on record, with what somebody answers for taken into account."""
+    try:
+        return _accepted(session, world, step, await _judged(session, world, step))[0]
+    except (AttributeError, TypeError, ValueError) as error:
+        return _crashed(session, error)
+
+
 def _accepted(session: Session, world: World, step: PlannedStep, finding: Finding) -> tuple[Finding, Acceptance | None]:
     check, accepted = session.catalogue.checks[step.plugin], session.spec.accepted
     entry = entry_for(check.name, session.environment, accepted) if check.acceptable else None
@@ -290,24 +299,45 @@ async def _run_command(session: Session, world: World, step: PlannedStep) -> Non
 async def _arm(session: Session, world: World, step: PlannedStep) -> None:
     """Captures every checkpoint of a step, durable, before the step changes anything.
 
-    The doors (payments, maintenance) are always among them: the way back closes them, so it must know how they stood.
-    They are armed in the order of their table, because the way back restores in reverse of it. A run captures each only
-    once: what a second attempt, or a later step, would see is its own work. Nothing is armed unless all could be
-    captured: a run that armed something is one that must be taken back.
+    The doors (payments, maintenance) are always among them: the way back closes them, so it must know how they stood;
+    and so is `release`, for that is where it leads. They are armed in the order of their table, because the way back
+    restores in reverse of it. A run captures each only once: what a second attempt, or a later step, would see is its
+    own work. Nothing is armed unless all could be captured: a run that armed something is one that must be taken back.
     """
     if not step.checkpoints:
         return
     table = session.catalogue.checkpoints
-    context = RestoreContext(world.target, world.clock, session.who, f"run {world.run.id}")
+    context = RestoreContext(
+        world.target,
+        world.clock,
+        session.who,
+        f"run {world.run.id}",
+        here=session.here,
+        release=world.run.release,
+    )
     armed = _armed(session)
-    named = [name for name, checkpoint in table.items() if name in step.checkpoints or checkpoint.reopens]
+    named = checkpoints.in_order(table, [*step.checkpoints, *checkpoints.always(table)])
     wanted = [name for name in named if name not in armed]
-    captured = {name: dict(await table[name].capture(context)) for name in wanted}
+    captured = {}
+    for name in wanted:
+        aimed = replace(context, wanted=checkpoints.wanted(session.spec, table, name))
+        captured[name] = _as_it_is_kept(session, name, dict(await table[kind_of(name)].capture(aimed)))
     armed = _armed(session)  # another step may have been quicker
     for name in (name for name in wanted if name not in armed):
         session.recorder.record(
             Kind.CHECKPOINT_ARMED, stage=step.stage, step=step.name, name=name, captured=captured[name]
         )
+
+
+def _as_it_is_kept(session: Session, name: str, captured: dict[str, Any]) -> dict[str, Any]:
+    """Returns `captured`. Raises Refused where the record would take a secret out of it: that could not be restored."""
+    table = session.catalogue.checkpoints
+    if checkpoints.described(table, name) and session.redactor.data(captured) != captured:
+        raise Refused(
+            f"checkpoint {name}: what it captured holds a secret, which the record does not keep",
+            "Let its commands hand over no secret: a name, a file or a version is enough.",
+        )
+    return captured
 
 
 def _armed(session: Session) -> frozenset[str]:

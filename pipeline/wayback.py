@@ -13,16 +13,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
+from pipeline.checkpoints import in_order
 from pipeline.contracts import (
     Captured,
     Checkpoint,
     Confirmation,
+    OnlyWhereNamed,
     ReleaseId,
     ReleaseState,
     RestoreContext,
     SwitchName,
     SwitchOn,
     World,
+    kind_of,
 )
 from pipeline.errors import LeaseLost, TollgateError
 from pipeline.events import Kind
@@ -80,7 +83,7 @@ async def go_back(session: Session, plan: Plan, way: Way) -> End:
     """
     record, clock = session.recorder.record, session.world.clock
     begun = clock.monotonic()
-    context = RestoreContext(session.world.target, clock, session.who, way.why)
+    context = RestoreContext(session.world.target, clock, session.who, way.why, here=session.here)
     way = replace(way, armed=await _with_every_door(session, context, way.armed))
     record(
         Kind.WAYBACK_STARTED,
@@ -114,14 +117,13 @@ async def _put_back(session: Session, plan: Plan, way: Way, context: RestoreCont
     `sound`: nothing went wrong before; else everything is tried and nothing is opened.
     """
     shut, doors, problems = _split(session.catalogue.checkpoints, way.armed)
-    for armed in reversed(shut):
-        problems += await _restore(session, context, armed)
+    problems += await _restore_each(session, context, shut)
     if sound and not problems and way.release is not None:
         problems += await _prove_and_reconcile(session, plan, way, way.release)
     if way.release is None:
         await _tell_paid(session, way)
     if sound and not problems:
-        for armed in reversed(doors):
+        for armed in doors:
             problems += await _restore(session, context, armed)
     return problems
 
@@ -139,12 +141,36 @@ async def _with_every_door(session: Session, context: RestoreContext, armed: Seq
 
 def _split(table: Mapping[str, Checkpoint], armed: Sequence[Armed]) -> tuple[list[Armed], list[Armed], list[str]]:
     """What is restored first, the doors that are opened last, and what this Tollgate cannot restore."""
-    known = [one for one in armed if one.name in table]
-    return (
-        [one for one in known if not table[one.name].reopens],
-        [one for one in known if table[one.name].reopens],
-        [f"checkpoint {one.name}: this Tollgate has no such kind" for one in armed if one.name not in table],
-    )
+    shut, doors = in_turn(table, armed)
+    unknown = [one.name for one in armed if kind_of(one.name) not in table]
+    return shut, doors, [f"checkpoint {name}: this Tollgate has no such kind" for name in unknown]
+
+
+def in_turn(table: Mapping[str, Checkpoint], armed: Sequence[Armed]) -> tuple[list[Armed], list[Armed]]:
+    """What is restored before the proofs and after them, in that order: the reverse of the table's. Pure."""
+    by_name = {one.name: one for one in armed if kind_of(one.name) in table}
+    known = [by_name[name] for name in reversed(in_order(table, by_name))]
+    doors = [one for one in known if table[kind_of(one.name)].reopens]
+    return [one for one in known if one not in doors], doors
+
+
+async def _restore_each(session: Session, context: RestoreContext, shut: Sequence[Armed]) -> list[str]:
+    """Every one, although another fails. Returns what went wrong.
+
+    Where one failed and something that follows the release was put back after it, all are tried once more: an old
+    release that does not start on a migrated schema does on its own.
+    """
+    table = session.catalogue.checkpoints
+    found = [await _restore(session, context, armed) for armed in shut]
+    failed = next((number for number, problems in enumerate(found) if problems), len(found))
+    followed = [
+        one
+        for one, problems in zip(shut[failed:], found[failed:], strict=True)
+        if not problems and isinstance(table[kind_of(one.name)], OnlyWhereNamed)
+    ]
+    if followed:
+        found = [await _restore(session, context, armed) for armed in shut]
+    return [problem for problems in found for problem in problems]
 
 
 async def _tried(problems: list[str], what: str, work: object) -> None:
@@ -208,19 +234,20 @@ async def _mark_bad(session: Session, release: ReleaseId, why: str) -> None:
 async def _restore(session: Session, context: RestoreContext, armed: Armed) -> list[str]:
     """Restores one checkpoint and reads the world again. Returns what went wrong."""
     record, clock = session.recorder.record, session.world.clock
-    checkpoint = session.catalogue.checkpoints[armed.name]
+    checkpoint = session.catalogue.checkpoints[kind_of(armed.name)]
+    limit = max(RESTORE_LIMIT, float(armed.captured.get("limit_s", 0)))
     begun = clock.monotonic()
     record(Kind.CHECKPOINT_RESTORING, name=armed.name)
     confirmation, error = Confirmation(False, "not confirmed", "as captured"), ""
     try:
-        async with asyncio.timeout(RESTORE_LIMIT):
+        async with asyncio.timeout(limit):
             await session.slot.guard()
             await checkpoint.restore(context, armed.captured)
             confirmation = await checkpoint.confirm(context, armed.captured)
     except LeaseLost:
         raise
     except TimeoutError:
-        error = f"not restored within {RESTORE_LIMIT:g} s"
+        error = f"not restored within {limit:g} s"
     except Exception as failure:
         error = _told(failure)
     record(

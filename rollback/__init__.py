@@ -1,7 +1,7 @@
 """Checkpoints: what a step may change and how to put it back. One that is not in `CHECKPOINTS` does not exist.
 
-A way back restores in reverse of this order: settings are right before the release is started again, and the switches
-(`reopens`) come last, after the proofs.
+A way back restores in reverse of this order: settings are right before the release is started again, the schema and
+the operator's own commands follow the traffic, and the switches (`reopens`) come last, after the proofs.
 """
 
 from __future__ import annotations
@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.contracts import Checkpoint
-from rollback import maintenance, payments, release, settings
+from rollback import command, database, maintenance, payments, release, settings, traffic
 
 CHECKPOINTS: Mapping[str, Checkpoint] = {
     checkpoint.name: checkpoint
-    for checkpoint in (release.CHECKPOINT, settings.CHECKPOINT, maintenance.CHECKPOINT, payments.CHECKPOINT)
+    for checkpoint in (
+        command.CHECKPOINT,
+        database.CHECKPOINT,
+        traffic.CHECKPOINT,
+        release.CHECKPOINT,
+        settings.CHECKPOINT,
+        maintenance.CHECKPOINT,
+        payments.CHECKPOINT,
+    )
 }

@@ -44,11 +44,13 @@ async def open_local(
     """
     from pipeline.contracts import Target
     from targets.area import AreaOnHost, Running
+    from targets.commands import CommandsOnHost
     from targets.fencing import LocalFencing
     from targets.releases import ReleasesOnHost
     from targets.switches import SwitchesOnHost
     from targets.traffic import TrafficOnHost
     from targets.vault import VaultOnHost
+    from targets.weights import AllToOne
 
     running = Running(
         start=tuple(start),
@@ -65,15 +67,18 @@ async def open_local(
     fencing = LocalFencing(ctl.at.fence, guard)
     ours = AreaOnHost(ctl.host, ctl.at, ctl, running, fencing, now, lambda: token_hex(32))
     releases = ReleasesOnHost(ours)
+    traffic = TrafficOnHost(ours, releases)
     return Target(
         kind="local",
         host=ctl.host,
         area=ctl.at.area,
         releases=releases,
-        traffic=TrafficOnHost(ours, releases),
+        traffic=traffic,
         switches=SwitchesOnHost(ours),
         settings=VaultOnHost(ours),
         fencing=fencing,
+        commands=CommandsOnHost(ours),
+        weights=AllToOne(traffic),
     )
 
 

@@ -96,6 +96,9 @@ class Stage:
 
     rehearsed: Started | Exception | None = None
 
+    async def live(self) -> ReleaseId:
+        return ReleaseId("0-before")
+
     async def rehearse(self, release: ReleaseId) -> Started:
         if isinstance(self.rehearsed, Exception):
             raise self.rehearsed
@@ -429,7 +432,7 @@ def world(
             (),
             ("dotenv .env",),
         ),
-        target=Target("local", Machine(), PurePosixPath(root / "area"), stage, stage, stage, stage, stage),
+        target=Target("local", Machine(), PurePosixPath(root / "area"), *[stage] * 7),
         gateway=till or Till(secret),
         service=Service(service, parsed.contract, http),
         http=http,

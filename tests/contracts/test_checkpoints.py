@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.contracts import ReleaseId, SwitchName, SwitchOn
+from pipeline import command
+from pipeline.contracts import Completed, ReleaseId, RestoreContext, SwitchName, SwitchOn
+from pipeline.secrets import Redactor
 from rollback import CHECKPOINTS
 from tests.targets.areas import TestArea, opened, stopped_after
 
@@ -18,9 +21,10 @@ OLD, NEW = ReleaseId("20260101T000000-aaaaaaa"), ReleaseId("20260102T000000-bbbb
 
 @dataclass(frozen=True)
 class Case:
-    """How to change what a checkpoint guards, as a deploy does it."""
+    """How to change what a checkpoint guards, as a deploy does it, and what pipeline.yaml says of it."""
 
     change: Callable[[TestArea], Awaitable[None]]
+    wanted: Mapping[str, Any] = field(default_factory=dict)
 
 
 async def _switch_release(area: TestArea) -> None:
@@ -40,7 +44,33 @@ def _turn(name: SwitchName) -> Callable[[TestArea], Awaitable[None]]:
     return turn
 
 
+async def _migrate(area: TestArea) -> None:
+    (area.path / "shared" / "data" / "version").write_text("2\n")
+
+
+async def _edit_rules(area: TestArea) -> None:
+    (area.path.parent / "rules").write_text("cache nothing\n")
+
+
+_OPEN = "import os, sys; f = os.environ['DATA_DIR'] + '/version'; "
+DATABASE = {
+    "migrate": ["false"],
+    "revert": ["python", "-c", _OPEN + "open(f, 'w').write(sys.argv[1])", "{version}"],
+    "irreversible": None,
+    "version": ["python", "-c", _OPEN + "print(open(f).read())"],
+    "timeout": 60.0,
+}
+COMMAND = {
+    "capture": ["cat", "rules"],
+    "restore": ["tee", "rules"],
+    "confirm": ["cmp", "-", "rules"],
+    "timeout": 60.0,
+}
+
 CASES = {
+    "command": Case(_edit_rules, COMMAND),
+    "database": Case(_migrate, DATABASE),
+    "traffic": Case(_switch_release),
     "release": Case(_switch_release),
     "settings": Case(_edit_settings),
     "maintenance": Case(_turn(SwitchName.MAINTENANCE)),
@@ -54,7 +84,18 @@ async def area(tmp_path: Path) -> AsyncIterator[TestArea]:
         area = await opened(tmp_path / "area")
         await area.live(OLD)
         await area.stage(NEW)
+        (tmp_path / "rules").write_text("cache \u00e9verything\n")
+        (area.path / "shared" / "data" / "version").write_text("1\n")
         yield area
+
+
+def context_of(area: TestArea, name: str) -> RestoreContext:
+    """What a run hands to `capture`; the operator's commands run in the folder above the area."""
+
+    async def here(argv: Sequence[str], /, *, timeout: float, stdin: bytes = b"") -> Completed:
+        return await command.run(argv, timeout=timeout, stdin=stdin, cwd=area.path.parent, redactor=Redactor([]))
+
+    return replace(area.context, here=here, release=NEW, wanted=CASES[name].wanted)
 
 
 def test_every_checkpoint_has_a_case() -> None:
@@ -71,23 +112,25 @@ def test_only_the_doors_reopen() -> None:
 @pytest.mark.parametrize("name", CHECKPOINTS)
 async def test_what_was_captured_is_put_back(area: TestArea, name: str) -> None:
     """After a change, restoring puts back what was captured, and restoring again changes nothing."""
-    checkpoint = CHECKPOINTS[name]
-    captured = json.loads(json.dumps(await checkpoint.capture(area.context)))  # as it comes back from the journal
-    assert (await checkpoint.confirm(area.context, captured)).ok
+    checkpoint, context = CHECKPOINTS[name], context_of(area, name)
+    without_spec = replace(context, wanted={}, release=None)
+    captured = json.loads(json.dumps(await checkpoint.capture(context)))  # as it comes back from the journal
+    assert (await checkpoint.confirm(without_spec, captured)).ok
     await CASES[name].change(area)
     for _ in range(2):
-        await checkpoint.restore(area.context, captured)
-        assert (await checkpoint.confirm(area.context, captured)).ok
-    assert await checkpoint.capture(area.context) == captured
+        await checkpoint.restore(without_spec, captured)
+        assert (await checkpoint.confirm(without_spec, captured)).ok
+    assert await checkpoint.capture(context) == captured
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 async def test_change_behind_its_back_is_found(area: TestArea, name: str) -> None:
     """A world that is not what was captured is never confirmed, and the difference is told in words."""
-    checkpoint = CHECKPOINTS[name]
-    captured = await checkpoint.capture(area.context)
+    checkpoint, context = CHECKPOINTS[name], context_of(area, name)
+    without_spec = replace(context, wanted={}, release=None)
+    captured = await checkpoint.capture(context)
     await CASES[name].change(area)
-    confirmation = await checkpoint.confirm(area.context, captured)
+    confirmation = await checkpoint.confirm(without_spec, captured)
     assert not confirmation.ok
     assert confirmation.found != confirmation.expected
 
@@ -96,5 +139,5 @@ async def test_change_behind_its_back_is_found(area: TestArea, name: str) -> Non
 async def test_captured_holds_no_secret(area: TestArea, name: str) -> None:
     """What goes into the journal holds no value of a setting."""
     values = await area.target.settings.values(OLD)
-    captured = json.dumps(dict(await CHECKPOINTS[name].capture(area.context)))
+    captured = json.dumps(dict(await CHECKPOINTS[name].capture(context_of(area, name))))
     assert not [value for value in values.values() if value in captured and len(value) > 8]

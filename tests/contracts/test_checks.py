@@ -91,7 +91,9 @@ def test_every_check_of_the_shipped_pipeline_exists_and_takes_its_parameters() -
     steps = [step for stage in stages.values() for step in stage if "check" in step]
     for step in steps:
         CHECKS[step["check"]].params(**step.get("with", {}))
-    assert {step["check"] for step in steps} == set(CHECKS)
+    assert {step["check"] for step in steps} == set(CHECKS) - {
+        "database.old_release_works"
+    }  # the shop migrates nothing
 
 
 def test_no_check_module_is_left_out_of_the_table() -> None:

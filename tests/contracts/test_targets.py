@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.contracts import ReleaseId, ReleaseState, SwitchName, SwitchOn
-from pipeline.errors import ReleaseNotReady
+from pipeline.errors import ReleaseNotReady, TargetError
 from targets import TARGETS
 from tests.targets.areas import TestArea, opened, stopped_after
 
@@ -33,6 +33,7 @@ async def test_way_of_a_release(area: TestArea) -> None:
     assert (await target.traffic.rehearse(OLD)).release == OLD
     assert await target.traffic.live() is None
     await target.traffic.activate(OLD)
+    assert await target.weights.shares() == {OLD: 100}
     await target.releases.mark(OLD, ReleaseState.VERIFIED, "proven")
     await area.stage(NEW)
     await target.traffic.activate(NEW)
@@ -44,7 +45,18 @@ async def test_way_of_a_release(area: TestArea) -> None:
     await target.traffic.activate(OLD)
     assert await target.traffic.live() == OLD
     await target.traffic.close()
-    assert await target.traffic.live() is None
+    assert (await target.traffic.live(), await target.weights.shares()) == (None, {})
+
+
+async def test_shares_that_a_target_cannot_give_are_refused(area: TestArea) -> None:
+    """A split that cannot be made is refused with what is allowed, and nothing is switched."""
+    await area.stage(OLD)
+    with pytest.raises(TargetError, match=f"10% to {OLD}, 90% to {NEW}; allowed is 100% to one, or none"):
+        await area.target.weights.share({OLD: 10, NEW: 90})
+    assert await area.target.weights.shares() == {}
+    for _ in range(2):
+        await area.target.weights.share({OLD: 100, NEW: 0})
+        assert await area.target.weights.shares() == {OLD: 100}
 
 
 async def test_release_that_is_not_there_is_refused(area: TestArea) -> None:

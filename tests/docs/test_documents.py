@@ -171,7 +171,9 @@ def _classes(annotation: object) -> Iterator[type[BaseModel]]:
 
 def test_every_key_of_pipeline_yaml_is_explained() -> None:
     """An operator finds each key that the file may have."""
-    text = "".join((ROOT / "docs" / name).read_text("utf-8") for name in ("pipeline.md", "service.md"))
+    text = "".join(
+        (ROOT / "docs" / name).read_text("utf-8") for name in ("pipeline.md", "checkpoints.md", "service.md")
+    )
     words = {word for span in re.findall(r"`([^`\n]+)`", text) for word in re.findall(r"[a-z_]+", span)}
     keys = {field.alias or name for model in _models(spec.Spec, {}) for name, field in model.model_fields.items()}
     assert len(keys) > 60

@@ -56,6 +56,7 @@ from pipeline.standing import open_runs
 from pipeline.verdict import Finding, passed
 from rollback import CHECKPOINTS
 from targets.fencing import LocalFencing
+from targets.weights import AllToOne
 
 OLD, NEW, NEXT = ReleaseId("1-old"), ReleaseId("2-new"), ReleaseId("3-next")
 ALL = ["release", "settings", "maintenance", "payments"]
@@ -323,6 +324,9 @@ class Yard:
         self.secret = Secret(token_hex(18))
         self.clock = StubbornClock()
         self.around: Callable[[str, int], None] | None = None
+        self.carrier: Target | None = None
+        """A real target in place of the one in memory, with the address of what it serves."""
+        self.address = "https://shop.test"
         self._runs = 0
         self._dead = False
         (folder / "dist").mkdir(parents=True, exist_ok=True)
@@ -378,7 +382,7 @@ class Yard:
                 return journal.entries()[-1]
 
             self.ground.before_change = before_change
-            target = Target(
+            target = self.carrier or Target(
                 "local",
                 ground,
                 PurePosixPath("/area"),
@@ -387,6 +391,8 @@ class Yard:
                 _Switches(ground),
                 _Vault(ground),
                 LocalFencing(PurePosixPath(self.folder / "fence"), slot.guard),
+                ground,
+                AllToOne(_Traffic(ground)),
             )
             gateways: Any = {"till": self.shop.till}
             world = World(
@@ -398,7 +404,7 @@ class Yard:
                 settings=settings,
                 target=target,
                 gateway=self.shop.till(settings=settings, http=None, clock=None, contract=None),
-                service=Service("https://shop.test", self.spec.contract, self.shop.client),
+                service=Service(self.address, self.spec.contract, self.shop.client),
                 http=self.shop.client,
                 clock=self.clock,
                 random=SystemRandom(),

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import plan as plans
 from pipeline.plan import FINISH, Plan, PlannedStage, PlannedStep
-from pipeline.spec import STAGES, NoParams
+from pipeline.spec import STAGES, Database, NoParams
 from tests.pipeline.rooms import ALL, STORY, Yard
 
 
@@ -161,3 +161,40 @@ def test_digest_tells_environments_apart(tmp_path: Path) -> None:
 def test_stages_are_those_of_the_spec() -> None:
     """The order of a run is the order of the file."""
     assert STAGES == ("gates", "build", "deploy", "prove", "watch")
+
+
+MIGRATION: Mapping[str, Any] = {"migrate": ["up"], "version": ["v"], "timeout": "2 min"}
+STEPS = [{"act": "release.stage"}, {"act": "database.migrate", "checkpoints": ["release", "database"]}]
+
+
+def migrating(folder: Path, **members: Any) -> Plan:
+    yard = Yard(folder, {**STORY, "deploy": STEPS})
+    database = Database.model_validate_json(json.dumps({**MIGRATION, **members}))
+    spec = yard.spec.model_copy(update={"database": database})
+    return plans.make(spec, "staging", yard.checks, verb="deploy")
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"revert": ["down", "{version}"]}, "reverts the schema: down '{version}'; restores release"),
+        ({"irreversible": "It drops a column."}, "HAS NO WAY BACK: It drops a column; restores release"),
+    ],
+)
+def test_a_migration_says_how_it_goes_back(tmp_path: Path, members: Mapping[str, Any], told: str) -> None:
+    """The plan says of a migration what takes it back, or first of all that nothing does and why; also as JSON."""
+    plan = migrating(tmp_path, **members)
+    (step,) = [step for step in plan.as_data()["stages"][1]["steps"] if step["name"] == "database.migrate"]
+    assert step["way_back"] == told
+    assert step["limit_s"] > 4 * 120
+
+
+def test_another_migration_is_another_plan(tmp_path: Path) -> None:
+    """A run is not resumed with commands for its database that it did not begin with."""
+    digests = {
+        migrating(tmp_path, revert=["down"]).digest(),
+        migrating(tmp_path, revert=["back"]).digest(),
+        migrating(tmp_path, revert=["down"], migrate=["forward"]).digest(),
+        migrating(tmp_path, irreversible="It drops a column.").digest(),
+    }
+    assert len(digests) == 4

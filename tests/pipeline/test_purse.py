@@ -137,3 +137,16 @@ def test_no_order_of_payments_passes_the_cap(payments: list[tuple[int, int]], ca
         return passed
 
     assert sum(asyncio.run(all_of_them()).values()) <= cap
+
+
+async def test_what_the_old_release_was_proven_with_is_not_gone_on_with(journal: Journal, opened: Opened) -> None:
+    """A payment made before the switch counts against the cap, and proves nothing of the release after it."""
+    await opened("run-1").spend(PRICE, "smoke-a", cap=PRICE)
+    journal.append("run-1", Kind.RELEASE_MARKED, {"release": "2-new", "state": "live", "why": "run run-1"})
+    with pytest.raises(AlreadySpent) as refused:
+        await opened("run-1").spend(PRICE, "smoke-b", cap=PRICE)
+    assert (refused.value.references, refused.value.before_way_back) == ((), False)
+    await opened("run-1").spend(PRICE, "smoke-b", cap=Cents(200))
+    with pytest.raises(AlreadySpent) as again:
+        await opened("run-1").spend(PRICE, "smoke-c", cap=Cents(200))
+    assert again.value.references == ("smoke-b",)
