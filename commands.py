@@ -576,8 +576,8 @@ def status(flags: Flags) -> int:
             "live": live,
             "address": address,
             "problem": problem or None,
-            "maintenance": _switch(await target.switches.read(SwitchName.MAINTENANCE)),
-            "payments": _switch(await target.switches.read(SwitchName.PAYMENTS_OFF), on="open"),
+            "maintenance": await _door(target, SwitchName.MAINTENANCE),
+            "payments": await _door(target, SwitchName.PAYMENTS_OFF, on="open"),
             "lease": held(chosen.lease_file),
             "unfinished": [
                 {"run": one.run, "verb": one.verb, "stands at": one.stands_at, "changed": one.changed}
@@ -598,6 +598,14 @@ async def _live(target: Any) -> tuple[str | None, str]:
         return await target.traffic.live(), ""
     except TollgateError as error:
         return None, str(error)
+
+
+async def _door(target: Any, name: Any, on: str = "off") -> str:
+    """How a door stands; one that cannot be read hides nothing else of what `status` shows."""
+    try:
+        return _switch(await target.switches.read(name), on=on)
+    except TollgateError as error:
+        return f"unclear: {error}"
 
 
 def _lease(info: Any) -> str | None:

@@ -15,11 +15,10 @@ from typing import Any
 import httpx
 from dotenv import dotenv_values
 
-from pipeline.errors import Exit
 from pipeline.events import Entry, Kind
 from pipeline.secrets import Redactor, Secret
 from sandbox import host
-from sandbox.drills.faults import Fault
+from sandbox.drills.fault import Fault, Leaves
 from sandbox.drills.scene import Ended, Scene
 from sandbox.gateway.remote import Control
 
@@ -75,18 +74,34 @@ def caught_by(entries: Iterable[Entry]) -> tuple[str, float | None]:
     return "", None
 
 
-def problems_of_run(fault: Fault, ended: Ended, step: str, before: Standing, after: Standing) -> list[str]:
-    """What did not go as the table says: who caught it, the exit code, and I2. Pure."""
-    found = []
-    if ended.code != fault.exit:
-        found.append(f"exit {ended.code}, expected {fault.exit}:\n{ended.tail()}")
+def problems_of_run(fault: Fault, ended: Sequence[Ended], step: str, before: Standing, after: Standing) -> list[str]:
+    """What did not go as the table says: how each command ended, who caught it, and I2. Pure."""
+    found: list[str] = []
+    for command, one in zip(fault.commands, ended, strict=True):
+        found += one.problems
+        if one.code != command.exit:
+            found.append(f"exit {one.code}, expected {int(command.exit)}:\n{one.tail()}")
     if fault.caught_by and step not in fault.caught_by:
         found.append(f"caught by {step or 'nothing'}, expected {' or '.join(sorted(fault.caught_by))}")
-    if ended.code in (Exit.REFUSED, Exit.RESTORED) and not (after.known_good and after.live == before.live):
-        found.append(f"I2: {before.live} should be live and verified, found {after}")
-    if ended.code == Exit.PERSON_NEEDED and not (after.closed and after.status == 503):
-        found.append(f"I2: the service should be closed, found {after}")
+    if not before.known_good:
+        found.append(f"I2: the stage should have been known good before, found {before}")
+    if not _stands(fault.leaves, before, after):
+        found.append(f"I2: expected {fault.leaves.value} ({before.live} was live), found {after}")
     return found
+
+
+def _stands(leaves: Leaves, before: Standing, after: Standing) -> bool:
+    match leaves:
+        case Leaves.AS_BEFORE:
+            return after.known_good and after.live == before.live
+        case Leaves.ANOTHER:
+            return after.known_good and after.live != before.live
+        case Leaves.CLOSED:
+            return after.closed and after.status == 503
+        case Leaves.A_PERSONS:
+            return (after.closed, after.status, after.live, after.state) == (True, 503, before.live, before.state)
+        case Leaves.UNFINISHED:
+            return True  # what must stand is what one `rollback` makes of it
 
 
 async def problems_of_books(scene: Scene) -> list[str]:

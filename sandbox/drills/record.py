@@ -27,7 +27,7 @@ from pipeline.events import Kind
 from pipeline.journal import Journal
 from pipeline.secrets import Redactor, Secret
 from pipeline.yaml_strict import read
-from sandbox.drills.faults import Fault
+from sandbox.drills.fault import Fault
 from sandbox.drills.scene import Scene
 
 STAGE = "drill"

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,20 +16,23 @@ from pipeline.errors import Exit, TollgateError, Usage
 from pipeline.names import nearest
 from pipeline.tables import print_json, print_table
 from sandbox.drills import judge, record
-from sandbox.drills.faults import FAULTS, SWITCHED, Fault
-from sandbox.drills.scene import HOME, Scene
-
-WATCH_S = "4"
+from sandbox.drills.fault import WATCH_S, Fault, Leaves
+from sandbox.drills.faults import FAULTS
+from sandbox.drills.scene import HOME, Amiss, Scene
 
 
 @dataclass(frozen=True)
 class Row:
-    """One drill: caught by which step, after how long, what was restored, and what did not go as it must."""
+    """One drill: caught by whom, after how long, how each command ended, and what did not go as it must.
+
+    `exit_code` is that of the last command, `commands` all of them as they were typed.
+    """
 
     fault: str
     caught_by: str
     after_s: float | None
     exit_code: int
+    commands: tuple[str, ...]
     ended: str
     problems: tuple[str, ...]
 
@@ -49,7 +52,7 @@ async def drill(spec: str, *, fault: str | None, every: bool, listing: bool, as_
     if fault is None and not every:
         raise Usage("drill: no fault was named", "Use --fault NAME, --all, or --list.")
     rows = []
-    faults = list(FAULTS.values()) if every else [FAULTS[_known(fault or "")]]
+    faults = list(FAULTS.values()) if every else [FAULTS[_known(name.strip())] for name in (fault or "").split(",")]
     async with record.on_record(Path(spec), faults, every=every) as kept, stage(Path(spec)) as scene:
         for one in faults:
             if not as_json:
@@ -101,31 +104,36 @@ def _for_a_drill(text: str) -> str:
 async def play(scene: Scene, fault: Fault) -> Row:
     """One fault on a stage whose live release is verified; leaves the stage so again."""
     before, begun_after = await judge.standing(scene), len(scene.entries())
-    await fault.prepare(scene)
-    strike = fault.strike
-    if strike is None:
-        ended = await scene.run("deploy", "--watch", WATCH_S, build_fault=fault.build)
-    else:
-        ended = await scene.run(
-            "deploy",
-            "--watch",
-            WATCH_S,
-            build_fault=fault.build,
-            at=SWITCHED,
-            strike=lambda process: strike(scene, process),
-        )
+    seen: list[str] = []
+    await _seen(seen, fault.prepare(scene))
+    ended = [
+        await scene.struck(one.words(scene), build_fault=one.build, at=one.at, strike=one.strike)
+        for one in fault.commands
+    ]
     step, after_s = judge.caught_by(scene.entries()[begun_after:])
     after = await judge.standing(scene)
     problems = judge.problems_of_run(fault, ended, step, before, after)
-    await fault.heal(scene)
+    await _seen(seen, fault.holds(scene))
+    await _seen(seen, fault.heal(scene))
     how = "closed" if after.closed else f"{after.live} live and {after.state}"
-    if not after.known_good:
+    if fault.leaves in (Leaves.CLOSED, Leaves.UNFINISHED):
         problems += await _put_right(scene, before)
         how += ", put right by `rollback`"
-    problems += await judge.problems_of_books(scene)
-    problems += judge.problems_of_secrets(scene)
-    after_s = None if after_s is None else round(after_s, 1)
-    return Row(fault.name, step or "the lease and the journal", after_s, ended.code, how, tuple(problems))
+    problems += [*seen, *await judge.problems_of_books(scene), *judge.problems_of_secrets(scene)]
+    caught = step if step in fault.caught_by or fault.caught_by else fault.catcher
+    after_s = None if after_s is None or caught != step else round(after_s, 1)
+    typed = tuple(
+        f"{' '.join(one.words(scene))}: exit {end.code}" for one, end in zip(fault.commands, ended, strict=True)
+    )
+    return Row(fault.name, caught or "nothing", after_s, ended[-1].code, typed, how, tuple(problems))
+
+
+async def _seen(problems: list[str], work: Awaitable[None]) -> None:
+    """What a part of a drill sees amiss is a problem of that drill, and the next one is played all the same."""
+    try:
+        await work
+    except Amiss as amiss:
+        problems.append(str(amiss))
 
 
 async def _put_right(scene: Scene, before: judge.Standing) -> list[str]:
