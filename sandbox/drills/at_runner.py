@@ -10,7 +10,6 @@ from pipeline.events import Kind
 from pipeline.lease import State, held
 from sandbox.drills import customer
 from sandbox.drills.fault import (
-    WAY_BACK_BEGAN,
     Command,
     Fault,
     Leaves,
@@ -209,7 +208,7 @@ FAULTS = (
     Fault(
         "paused-owner",
         "A rollback sleeps past its lease, another takes over and ends, and then the first wakes up.",
-        (roll_back(4, at=WAY_BACK_BEGAN, strike=_pause_past_its_lease),),
+        (roll_back(4, at=(Kind.CHECKPOINT_RESTORING, "release"), strike=_pause_past_its_lease),),
         Leaves.AS_BEFORE,
         catcher="the fence",
     ),

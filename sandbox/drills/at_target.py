@@ -15,13 +15,14 @@ from pipeline.events import Entry, Kind
 from sandbox.drills import customer
 from sandbox.drills.fault import Command, Fault, Leaves, deploy, deploying, roll_back, typing
 from sandbox.drills.scene import Amiss, Moment, Process, Scene
+from targets import status_local
 
 HALF_BUILT = "29991231T235959999Z-half"
 """Newer than every release there is."""
 _CAUGHT_UNSIGNED = frozenset(
     {"webhook.refuses_unsigned", "webhook.refuses_wrong_signature", "webhook.refuses_tampered"}
 )
-_LAST_ARMED: Moment = (Kind.STEP_STARTED, "release.switch")
+_DOORS_ARE_ARMED: Moment = (Kind.CHECKPOINT_ARMED, "payments")
 _RELEASE_IS_BACK: Moment = (Kind.CHECKPOINT_CONFIRMED, "release")
 
 
@@ -141,8 +142,12 @@ async def _kill_the_supervisor(scene: Scene) -> None:
 
 
 async def _kill_the_live_process(scene: Scene, _: Process) -> None:
-    for pid, _began in _supervisor(scene)["children"]:
-        os.kill(int(pid), signal.SIGKILL)
+    """Long before the switch: what the supervisor brings back is what a failed deploy would return to."""
+    serving = (await status_local(scene.area))["serving"]
+    if not serving:
+        raise Amiss("nothing served, so nothing was killed")
+    for process in serving:
+        os.kill(int(process["pid"]), signal.SIGKILL)
 
 
 def _supervisor(scene: Scene) -> dict[str, Any]:
@@ -203,7 +208,7 @@ FAULTS = (
     Fault(
         "way-back-fails-too",
         "A release crashes while it starts, and then the way back fails as well.",
-        (deploy(4, build="crash-on-start", at=_LAST_ARMED, strike=_put_a_folder_in_its_place),),
+        (deploy(4, build="crash-on-start", at=_DOORS_ARE_ARMED, strike=_put_a_folder_in_its_place),),
         Leaves.CLOSED,
         frozenset({"release.switch"}),
         holds=_first_error_is_first,
@@ -219,8 +224,8 @@ FAULTS = (
     ),
     Fault(
         "live-process-killed",
-        "The live release's process gets SIGKILL while its successor is being switched in.",
-        (deploy(0, at=(Kind.STEP_FINISHED, "release.stage"), strike=_kill_the_live_process),),
+        "The live release's process gets SIGKILL while its successor is being built.",
+        (deploy(0, at=(Kind.STEP_STARTED, "build"), strike=_kill_the_live_process),),
         Leaves.ANOTHER,
         catcher="the supervisor, which starts it again",
     ),

@@ -25,7 +25,7 @@ Process = asyncio.subprocess.Process
 Do = Callable[["Scene"], Awaitable[None]]
 Strike = Callable[["Scene", Process], Awaitable[None]]
 Moment = tuple[Kind, str]
-"""An entry of the journal to wait for: its kind, and how the step or the checkpoint it is about begins; '' for any."""
+"""An entry of the journal to wait for: its kind, and how its step or its checkpoint begins; '' for any."""
 
 
 class Amiss(TollgateError):
@@ -133,8 +133,8 @@ class Scene:
     def _holds(self, at: Moment, after: int) -> bool:
         kind, begins = at
         rows = self._rows("SELECT data FROM entries WHERE seq > ? AND kind = ?", after, kind.value)
-        found = (json.loads(data) for (data,) in rows)
-        return any(str(data.get("step") or data.get("name") or "").startswith(begins) for data in found)
+        about = [json.loads(data) for (data,) in rows]
+        return any(str(data.get(key, "")).startswith(begins) for data in about for key in ("step", "name"))
 
     def _rows(self, query: str, *values: object) -> list[Any]:
         """Asked many times a second while a run writes: only the entries in question are read."""
