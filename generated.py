@@ -1,4 +1,4 @@
-"""The files made from the code: the JSON Schema of pipeline.yaml, a page for each check, the page of the probes."""
+"""The files made from the code: the JSON Schema of pipeline.yaml, a page for each check, those of probes and drills."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ _UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
 def files() -> Mapping[Path, str]:
     """What each generated file must contain."""
     from checks.probes import pages
+    from sandbox.drills import page
 
     tables = wiring.catalogue()
     return {
         wiring.HOME / "pipeline" / "schema.json": render(wiring.names(tables)),
         wiring.HOME / "docs" / "probes.md": pages.page(),
+        wiring.HOME / "docs" / "drills.md": page.page(),
         PAGES / "README.md": "\n".join(_index(tables)),
         **{PAGES / f"{check.name}.md": "\n".join(_page(check)) for check in tables.checks.values()},
     }

@@ -286,7 +286,7 @@ def duties(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = Fals
 
 @task(
     help={
-        "fault": "One fault of `drill --list`.",
+        "fault": "One fault of `drill --list`, or several: a,b.",
         "all": "Every fault; exit 0 only if each was caught and the invariants hold.",
         "list": "List the faults.",
         **COMMON,

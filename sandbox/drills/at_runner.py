@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from pipeline.events import Kind
 from pipeline.lease import State, held
@@ -13,6 +12,7 @@ from sandbox.drills.fault import (
     Command,
     Fault,
     Leaves,
+    Words,
     deploy,
     deploying,
     roll_back,
@@ -40,7 +40,7 @@ def _signal(number: int) -> Strike:
 _kill = _signal(signal.SIGKILL)
 
 
-def _rival(words: Callable[[Scene], Any], exit_code: int) -> Strike:
+def _rival(words: Words, exit_code: int) -> Strike:
     """Another command at the same moment, which must end with `exit_code`."""
 
     async def come(scene: Scene, _: Process) -> None:
@@ -49,8 +49,8 @@ def _rival(words: Callable[[Scene], Any], exit_code: int) -> Strike:
     return come
 
 
-async def _typed(scene: Scene, words: Callable[[Scene], Any], exit_code: int) -> None:
-    ended = await scene.struck(words(scene))
+async def _typed(scene: Scene, words: Words, exit_code: int) -> None:
+    ended = await scene.struck(words(scene.live()))
     if ended.code != exit_code:
         raise Amiss(f"the other command ended with {ended.code}, expected {exit_code}:\n{ended.tail()}")
 

@@ -88,7 +88,7 @@ async def _flip_it_back(scene: Scene) -> None:
 
 async def _half_build_a_newer_one(scene: Scene) -> None:
     """After one more release was deployed: a folder newer than it, as a staging that was killed leaves it."""
-    ended = await scene.struck(deploying(scene))
+    ended = await scene.run(*deploying(scene.live()))
     if ended.code != Exit.DONE:
         raise TollgateError(f"the drill's second release could not be deployed (exit {ended.code}):\n{ended.tail()}")
     half = scene.area / "releases" / HALF_BUILT

@@ -15,8 +15,8 @@ SWITCHED: Moment = (Kind.STEP_FINISHED, "release.switch")
 """The new release has just taken the traffic."""
 WAY_BACK_BEGAN: Moment = (Kind.WAYBACK_STARTED, "")
 
-Words = Callable[[Scene], Sequence[str]]
-"""What is typed after `./inv`; the scene knows the names of its releases."""
+Words = Callable[[str], Sequence[str]]
+"""What is typed after `./inv`, given the name of the live release."""
 
 
 async def nothing(_: Scene) -> None:
@@ -78,9 +78,9 @@ def typing(*words: str) -> Words:
 deploying = typing("deploy", "--watch", WATCH_S)
 
 
-def to_the_live_one(scene: Scene) -> Sequence[str]:
+def to_the_live_one(live: str) -> Sequence[str]:
     """The way back in full, to the release that serves already: nothing of the stage is used up."""
-    return "rollback", "--yes", "--to", scene.live()
+    return "rollback", "--yes", "--to", live
 
 
 def deploy(exit_code: int, *, build: str = "", at: Moment = SWITCHED, strike: Strike | None = None) -> Command:

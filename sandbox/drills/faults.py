@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sandbox.drills import at_gateway, at_runner, at_target, in_record, in_settings, releases
+from sandbox.drills import at_gateway, at_runner, at_target, in_record, in_release, in_settings
 from sandbox.drills.fault import Fault
 
-FAULTS: Mapping[str, Fault] = {
-    fault.name: fault
-    for subject in (in_settings, releases, at_gateway, at_target, at_runner, in_record)
-    for fault in subject.FAULTS
+SUBJECTS: Mapping[str, tuple[Fault, ...]] = {
+    "Settings that must not go live": in_settings.FAULTS,
+    "Faults built into a release": in_release.FAULTS,
+    "The gateway and its webhooks": at_gateway.FAULTS,
+    "The target": at_target.FAULTS,
+    "Whoever deploys": at_runner.FAULTS,
+    "The record": in_record.FAULTS,
 }
+
+FAULTS: Mapping[str, Fault] = {fault.name: fault for faults in SUBJECTS.values() for fault in faults}

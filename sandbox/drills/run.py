@@ -52,7 +52,9 @@ async def drill(spec: str, *, fault: str | None, every: bool, listing: bool, as_
     if fault is None and not every:
         raise Usage("drill: no fault was named", "Use --fault NAME, --all, or --list.")
     rows = []
-    faults = list(FAULTS.values()) if every else [FAULTS[_known(name.strip())] for name in (fault or "").split(",")]
+    named = dict.fromkeys(name.strip() for name in (fault or "").split(","))
+    faults = list(FAULTS.values()) if every else [FAULTS[_known(name)] for name in named]
+    stands: judge.Standing | None = None
     async with record.on_record(Path(spec), faults, every=every) as kept, stage(Path(spec)) as scene:
         for one in faults:
             if not as_json:
@@ -60,7 +62,8 @@ async def drill(spec: str, *, fault: str | None, every: bool, listing: bool, as_
                 sys.stdout.flush()
             begun = time.monotonic()
             kept.begin(one)
-            rows.append(await play(scene, one))
+            row, stands = await play(scene, one, stands)
+            rows.append(row)
             kept.learn(scene)
             kept.end(one, rows[-1].problems, time.monotonic() - begun)
             if not as_json:
@@ -101,31 +104,36 @@ def _for_a_drill(text: str) -> str:
     return re.sub(r"ready_within: [^,}\n]+", "ready_within: 8 s", text)
 
 
-async def play(scene: Scene, fault: Fault) -> Row:
-    """One fault on a stage whose live release is verified; leaves the stage so again."""
-    before, begun_after = await judge.standing(scene), len(scene.entries())
+async def play(scene: Scene, fault: Fault, before: judge.Standing | None = None) -> tuple[Row, judge.Standing | None]:
+    """One fault on a stage whose live release is verified; leaves the stage so again.
+
+    `before`: how the stage stands, where that is known. Returns how it stands afterwards, None: not looked at again.
+    """
+    before = before or await judge.standing(scene)
+    begun_after = len(scene.entries())
     seen: list[str] = []
     await _seen(seen, fault.prepare(scene))
-    ended = [
-        await scene.struck(one.words(scene), build_fault=one.build, at=one.at, strike=one.strike)
-        for one in fault.commands
-    ]
+    ended, typed = [], []
+    for one in fault.commands:
+        words = one.words(scene.live())
+        ended.append(await scene.struck(words, build_fault=one.build, at=one.at, strike=one.strike))
+        typed.append(f"{' '.join(words)}: exit {ended[-1].code}")
     step, after_s = judge.caught_by(scene.entries()[begun_after:])
-    after = await judge.standing(scene)
+    now: judge.Standing | None
+    now = after = await judge.standing(scene)
     problems = judge.problems_of_run(fault, ended, step, before, after)
     await _seen(seen, fault.holds(scene))
     await _seen(seen, fault.heal(scene))
     how = "closed" if after.closed else f"{after.live} live and {after.state}"
     if fault.leaves in (Leaves.CLOSED, Leaves.UNFINISHED):
-        problems += await _put_right(scene, before)
+        now = await _put_right(scene, before, problems)
         how += ", put right by `rollback`"
     problems += [*seen, *await judge.problems_of_books(scene), *judge.problems_of_secrets(scene)]
-    caught = step if step in fault.caught_by or fault.caught_by else fault.catcher
-    after_s = None if after_s is None or caught != step else round(after_s, 1)
-    typed = tuple(
-        f"{' '.join(one.words(scene))}: exit {end.code}" for one, end in zip(fault.commands, ended, strict=True)
-    )
-    return Row(fault.name, caught or "nothing", after_s, ended[-1].code, typed, how, tuple(problems))
+    if not fault.caught_by:
+        step, after_s = fault.catcher, None
+    took = None if after_s is None else round(after_s, 1)
+    row = Row(fault.name, step or "nothing", took, ended[-1].code, tuple(typed), how, tuple(problems))
+    return row, now if now is not None and now.known_good else None
 
 
 async def _seen(problems: list[str], work: Awaitable[None]) -> None:
@@ -136,13 +144,13 @@ async def _seen(problems: list[str], work: Awaitable[None]) -> None:
         problems.append(str(amiss))
 
 
-async def _put_right(scene: Scene, before: judge.Standing) -> list[str]:
+async def _put_right(scene: Scene, before: judge.Standing, problems: list[str]) -> judge.Standing:
     """One command brings back the release that was good before."""
     ended = await scene.run("rollback", "--yes")
     now = await judge.standing(scene)
-    if ended.code == Exit.DONE and now.known_good and now.live == before.live:
-        return []
-    return [f"I2: `rollback` ended with {ended.code} and left {now}: {ended.tail()}"]
+    if ended.code != Exit.DONE or not now.known_good or now.live != before.live:
+        problems.append(f"I2: `rollback` ended with {ended.code} and left {now}: {ended.tail()}")
+    return now
 
 
 def _known(fault: str) -> str:
@@ -164,6 +172,8 @@ def _print_list(as_json: bool) -> None:
 
 def _print_row(row: Row) -> None:
     when = "" if row.after_s is None else f" after {row.after_s} s"
+    if len(row.commands) > 1 or not row.commands[0].startswith("deploy"):
+        sys.stdout.writelines(f"  {command}\n" for command in row.commands)
     sys.stdout.write(f"  caught by {row.caught_by}{when}; exit {row.exit_code}; {row.ended}\n")
     sys.stdout.writelines(f"  NOT AS IT MUST BE: {problem}\n" for problem in row.problems)
     sys.stdout.flush()

@@ -141,7 +141,10 @@ class Scene:
         if not self.journal.exists():
             return []
         with closing(sqlite3.connect(f"file:{self.journal}?mode=ro", uri=True, timeout=5.0)) as journal:
-            return journal.execute(query, values).fetchall()
+            try:
+                return journal.execute(query, values).fetchall()
+            except sqlite3.OperationalError:  # its tables are being made
+                return []
 
     def entries(self) -> Sequence[Entry]:
         """The whole journal of this folder's sandbox."""

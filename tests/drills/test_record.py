@@ -20,7 +20,8 @@ from pipeline.journal import Journal
 from pipeline.past import Remembered
 from pipeline.standing import open_runs
 from pipeline.verdict import Verdict
-from sandbox.drills.faults import FAULTS, Fault
+from sandbox.drills.fault import Fault
+from sandbox.drills.faults import FAULTS
 from sandbox.drills.record import on_record
 from sandbox.drills.scene import Scene
 from tests.checks.worlds import ask, world
