@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import signal
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
+from pathlib import Path
 
 from pipeline.events import Kind
 from pipeline.lease import State, held
@@ -60,7 +65,7 @@ async def _typed(scene: Scene, words: Words, exit_code: int) -> None:
 
 async def _pause_past_its_lease(scene: Scene, process: Process) -> None:
     """It sleeps, its lease runs out, another takes over and ends; then it wakes up and may change nothing."""
-    process.send_signal(signal.SIGSTOP)
+    await _stop_between_writes(scene, process)
     try:
         await eventually("the lease of a paused run ran out", _ran_out(scene), within_s=RUN_OUT_S)
         await _typed(scene, typing("rollback", "--yes"), 0)
@@ -72,6 +77,42 @@ async def _pause_past_its_lease(scene: Scene, process: Process) -> None:
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     if changed:
         raise Amiss(f"a run that had lost its lease changed {', '.join(changed[:5])}")
+
+
+async def _stop_between_writes(scene: Scene, process: Process) -> None:
+    """Stopped in the middle of one, it would hold a lock that the next owner waits for; that is another fault."""
+
+    async def stopped() -> bool:
+        process.send_signal(signal.SIGSTOP)
+        while not _is_stopped(process):
+            await asyncio.sleep(0)
+        if _nobody_writes(scene):
+            return True
+        process.send_signal(signal.SIGCONT)
+        return False
+
+    await eventually("a run could be stopped between two writes", stopped, within_s=customer.SOON_S)
+
+
+def _is_stopped(process: Process) -> bool:
+    """Raises ProcessLookupError when it has ended."""
+    try:
+        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except FileNotFoundError:
+        raise ProcessLookupError from None
+
+
+def _nobody_writes(scene: Scene) -> bool:
+    try:
+        for path in (scene.journal, scene.area / "lease.sqlite"):
+            with closing(sqlite3.connect(path, timeout=0.0, isolation_level=None)) as database:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute("ROLLBACK")
+        with (scene.area / "fence").open("rb") as fence:
+            fcntl.flock(fence, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (sqlite3.OperationalError, BlockingIOError):
+        return False
+    return True
 
 
 def _ran_out(scene: Scene) -> Callable[[], Awaitable[bool]]:
@@ -208,7 +249,7 @@ FAULTS = (
     Fault(
         "paused-owner",
         "A rollback sleeps past its lease, another takes over and ends, and then the first wakes up.",
-        (roll_back(4, at=(Kind.CHECKPOINT_RESTORING, "release"), strike=_pause_past_its_lease),),
+        (roll_back(4, at=(Kind.CHECKPOINT_CONFIRMED, "release"), strike=_pause_past_its_lease),),
         Leaves.AS_BEFORE,
         catcher="the fence",
     ),
