@@ -14,7 +14,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.contracts import Target
+    from pipeline.contracts import Host, Target
     from targets.ctl import SupervisorClient
 
 
@@ -33,6 +33,7 @@ async def open_local(
     ready_path: str = "/health/ready",
     redact: Callable[[str], str] = str,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    host: Host | None = None,
 ) -> Target:
     """Releases on this machine, in the folder `area`. Reads and writes nothing yet.
 
@@ -40,12 +41,14 @@ async def open_local(
     `public_url` None is the supervisor's own address. `ready_within`, `drain_within` and `idle` are seconds (`idle` 0:
     the supervisor stays for ever), `activity` is the file whose modification time says when it was last used.
     `guard` is awaited before every change: it returns the token of this run's lease, None for who needs no lease, and
-    raises LeaseLost when this run may change nothing any more.
+    raises LeaseLost when this run may change nothing any more. `host`: what runs commands and keeps files here, instead
+    of one of its own.
     """
     from pipeline.contracts import Target
     from targets.area import AreaOnHost, Running
     from targets.commands import CommandsOnHost
     from targets.fencing import LocalFencing
+    from targets.local import LocalHost
     from targets.releases import ReleasesOnHost
     from targets.switches import SwitchesOnHost
     from targets.traffic import TrafficOnHost
@@ -63,7 +66,7 @@ async def open_local(
         idle=idle,
         activity=activity,
     )
-    ctl = _client(area, redact)
+    ctl = _client(area, host or LocalHost(redact))
     fencing = LocalFencing(ctl.at.fence, guard)
     ours = AreaOnHost(ctl.host, ctl.at, ctl, running, fencing, now, lambda: token_hex(32))
     releases = ReleasesOnHost(ours)
@@ -120,9 +123,9 @@ async def stop_local(area: Path, *, grace: float = 5.0) -> bool:
     return True
 
 
-def _client(area: Path, redact: Callable[[str], str] = str) -> SupervisorClient:
+def _client(area: Path, host: Host | None = None) -> SupervisorClient:
     from targets.ctl import SupervisorClient
     from targets.layout import Layout
     from targets.local import LocalHost
 
-    return SupervisorClient(LocalHost(redact), Layout(PurePosixPath(area.absolute())), sys.executable)
+    return SupervisorClient(host or LocalHost(), Layout(PurePosixPath(area.absolute())), sys.executable)
