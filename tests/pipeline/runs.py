@@ -389,6 +389,19 @@ def interrupted() -> list[Entry]:
     return tale.entries
 
 
+def taken_over() -> list[Entry]:
+    """A rollback stops it while it proves the release that it has switched in."""
+    tale = Tale()
+    _until_switched(tale)
+    with tale.stage("prove", "cancelled"):
+        tale.step("prove", "health.ready", "check health.ready", 0.3, outcome="cancelled")
+    over = "taken over by run 20260314T093100-11aa of sipho on deploy-2, process 4711 (rollback): enrolments look wrong"
+    remedy = "That rollback puts right what this run changed; `./inv status` shows how far it is."
+    tale.tell(Kind.RUN_FAILED, stage="", step="", error=over, remedy=remedy)
+    tale.ends("taken over", 5, f"{over}; nothing more was changed")
+    return tale.entries
+
+
 def bug() -> list[Entry]:
     """Something of the pipeline itself broke before the first change."""
     tale = Tale()
@@ -475,6 +488,7 @@ RUNS: Mapping[str, Callable[[], list[Entry]]] = {
     "restored": restored,
     "person needed": person_needed,
     "not closed": not_closed,
+    "taken over": taken_over,
     "interrupted": interrupted,
     "bug": bug,
     "crashed": crashed,

@@ -75,6 +75,7 @@ ENDS = [
     ("restored", Outcome.RESTORED, ServiceState.VERIFIED, runs.PREVIOUS),
     ("person needed", Outcome.PERSON_NEEDED, ServiceState.CLOSED, None),
     ("not closed", Outcome.PERSON_NEEDED, ServiceState.NOT_CLOSED, None),
+    ("taken over", Outcome.TAKEN_OVER, ServiceState.UNKNOWN, runs.RELEASE),
     ("interrupted", Outcome.INTERRUPTED, ServiceState.UNCHANGED, runs.PREVIOUS),
     ("bug", Outcome.BUG, ServiceState.UNCHANGED, runs.PREVIOUS),
     ("crashed", None, ServiceState.UNKNOWN, runs.RELEASE),
