@@ -111,7 +111,8 @@ def build(entries: Sequence[Entry], run: str) -> Incident | None:
         return None
     runs = _chain(entries, run)
     told = [entry for entry in entries if entry.run in runs]
-    first = next((one.first_error for name in runs if (one := _report(entries, name)).first_error), None)
+    failed = (name for name in runs if not _only_stopped([entry for entry in told if entry.run == name]))
+    first = next((one.first_error for name in failed if (one := _report(entries, name)).first_error), None)
     first = first or _not_restored(told)
     whole, bad = story.build(own), _text(back.data, "bad") or _marked_bad(told)
     payments = tuple(_payments(own))
@@ -299,7 +300,8 @@ def _spans(
     begun = [entry for entry in told if entry.kind is Kind.RUN_STARTED]
     first = [entry for entry in told if entry.run == runs[0]]
     by_hand = next((entry.at for entry in begun if _text(entry.data, "verb") == "rollback"), None)
-    failed = next((entry.at for entry in first if entry.kind is Kind.RUN_FAILED and not _by_hand(first)), None)
+    asked = _by_hand(first) or _only_stopped(first)
+    failed = next((entry.at for entry in first if entry.kind is Kind.RUN_FAILED and not asked), None)
     closed = next((entry.at for entry in told if entry.kind is Kind.PAYMENTS_CLOSED), None)
     switched = [entry.at for entry in entries if _switched(entry, bad)]
     return Spans(
@@ -313,6 +315,13 @@ def _spans(
 
 def _by_hand(entries: Sequence[Entry]) -> bool:
     return _text(entries[0].data, "verb") == "rollback"
+
+
+def _only_stopped(entries: Sequence[Entry]) -> bool:
+    """Whether nothing went wrong in a run but that a rollback stopped it."""
+    ended = [_text(entry.data, "outcome") for entry in entries if entry.kind is Kind.RUN_FINISHED]
+    errors = [_text(entry.data, "step") for entry in entries if entry.kind is Kind.RUN_FAILED]
+    return ended[-1:] == ["taken over"] and not any(errors)
 
 
 def _switched(entry: Entry, bad: str | None) -> bool:

@@ -117,7 +117,7 @@ class Foreseen:
     """Proofs newer than the release: they are asked, and do not decide."""
 
     working_on: tuple[str, ...] = ()
-    """The steps that run is in, as `deploy: release.switch`."""
+    """The steps that run is in, by stage, as `watch: shoppers, watch.payment_success`."""
     met: Standing | None = None
     """What is done about the run that is at work here now; None when nobody is."""
 
@@ -187,7 +187,9 @@ def _open_steps(entries: Sequence[Entry], run: str) -> Iterator[str]:
     for entry in entries:
         if entry.run == run and entry.kind in names:
             steps[entry.data["stage"], entry.data["step"]] = names[entry.kind]
-    return (f"{stage}: {step}" for (stage, step), begun in steps.items() if begun)
+    left = [place for place, begun in steps.items() if begun]
+    for stage in dict.fromkeys(stage for stage, _ in left):
+        yield f"{stage}: {', '.join(step for of, step in left if of == stage)}"
 
 
 async def _damaged(look: Look, release: ReleaseId) -> str:
@@ -331,7 +333,7 @@ def _at_work(seen: Foreseen, lease: LeaseInfo, met: Standing) -> Iterator[tuple[
     """Who, since when and in which step; and what becomes of that run."""
     yield "AT WORK NOW", f"{lease.claim.verb or 'a command'} since {instant(lease.taken_at)}: {lease.owner}"
     if seen.working_on:
-        yield "", f"In {', '.join(seen.working_on)}"
+        yield "", f"In {'; '.join(seen.working_on)}"
     match met.answer:
         case Answer.STOPPED:
             yield "", "It is stopped first, and does not go back by itself: this does."

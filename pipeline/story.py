@@ -911,7 +911,9 @@ def _todo(report: RunReport) -> list[str]:
             manual = list(report.closed.manual) if report.closed else []
             return manual or [f"The manual steps are not recorded. Begin with `./inv status{where}`."]
         case Outcome.TAKEN_OVER:
-            left = f"If none is at work and `./inv status{where}` shows this run as unfinished: `./inv rollback{where}`."
+            left = (
+                f"If none is at work and `./inv status{where}` shows this run as unfinished: `./inv rollback{where}`."
+            )
             return [error.remedy if error else "", left]
         case Outcome.INTERRUPTED:
             return [*_look_for_money(report), again] if _look_for_money(report) else [f"Nothing. {again}"]

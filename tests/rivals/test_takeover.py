@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import rollback_screen, rolling_back
+from pipeline import incident, rollback_screen, rolling_back
 from pipeline.contracts import SwitchName, World
 from pipeline.errors import Exit, LeaseHeld, NothingToRestore, PersonNeeded
 from pipeline.events import Kind
@@ -95,6 +95,15 @@ async def test_record_says_who_stopped_a_deploy_and_why(yard: Yard) -> None:
     assert f"taken over by run {rolled_back.run} of " in error["error"]
     assert "(rollback): enrolments look wrong" in error["error"]
     assert "enrolments look wrong" in deployed.summary
+
+
+async def test_incident_of_a_stopped_deploy_was_found_by_a_person(yard: Yard) -> None:
+    """The page of an incident in which a person stopped a deploy names no error that nobody saw, and who found it."""
+    _, rolled_back = await stopped_in(yard, "proof.one")
+    page = incident.build(yard.entries(), rolled_back.run)
+    assert page is not None
+    assert (page.first_error, page.spans.fault) == (None, None)
+    assert page.spans.found_by == "a person, who began a rollback"
 
 
 async def test_rollback_of_a_deploy_that_had_changed_nothing_leaves_what_is_live(yard: Yard) -> None:
