@@ -15,18 +15,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path, PurePosixPath
+from random import Random
 from typing import Any, Literal
 
 import wiring
 from pipeline import plan, rolling_back, runner
 from pipeline.contracts import Completed, Fence
-from pipeline.errors import TollgateError
+from pipeline.errors import Exit, TollgateError
 from pipeline.lease import Owner
 from tests.crash import runs as crash
 
 Verb = Literal["deploy", "rollback"]
 How = Literal["stopped before", "stopped inside", "killed inside", "held up"]
-LATE_S = 60.0
+LATE_S = 90.0
 _LOADED = (*crash._LOADED, "tests.rivals.runs")
 
 
@@ -93,11 +94,11 @@ class HeldUp:
         return await self._host.read(path)
 
 
-def begun(folder: Path, verb: Verb, moment: Moment | None = None, gate: Any = None) -> BaseProcess:
-    """A verb in a process of its own; its exit code is the verb's. `gate`: a barrier that all pass together."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*_LOADED])
-    process = context.Process(target=_child, args=(folder, verb, moment, gate))
+def begun(folder: Path, verb: Verb, moment: Moment | None = None, gate: Any = None, tries: int = 1) -> BaseProcess:
+    """A verb in a process of its own; its exit code is the verb's. `gate`: a barrier that all pass together; `tries`:
+    how often it is started when another run holds the lease.
+    """
+    process: BaseProcess = context().Process(target=_child, args=(folder, verb, moment, gate, tries))
     process.start()
     return process
 
@@ -117,14 +118,23 @@ def ended(process: BaseProcess) -> int:
     return process.exitcode
 
 
-def _child(folder: Path, verb: Verb, moment: Moment | None, gate: Any) -> None:
+def _child(folder: Path, verb: Verb, moment: Moment | None, gate: Any, tries: int) -> None:
+    chance, code = Random(os.getpid()), int(Exit.LEASE_HELD)  # noqa: S311
+    while tries > 0 and code == Exit.LEASE_HELD:
+        code = _once(folder, verb, moment, gate)
+        gate, tries = None, tries - 1
+        if tries > 0:
+            time.sleep(chance.uniform(0.5, 6.0))  # as people do who are refused
+    os._exit(code)
+
+
+def _once(folder: Path, verb: Verb, moment: Moment | None, gate: Any) -> int:
     try:
-        code = asyncio.run(_verb(folder, verb, moment, gate))
+        return asyncio.run(_verb(folder, verb, moment, gate))
     except TollgateError as error:
         with (folder / "refusals").open("a") as file:
             file.write(f"{os.getpid()} {verb} {int(error.exit_code)} {error}\n")
-        code = int(error.exit_code)
-    os._exit(code)
+        return int(error.exit_code)
 
 
 async def _verb(folder: Path, verb: Verb, moment: Moment | None, gate: Any) -> int:
@@ -250,11 +260,11 @@ class Fight:
     overlapping: list[str]
 
 
-def fight(folder: Path, rivals: int, begun_here: list[BaseProcess]) -> Fight:
-    """Deploys and rollbacks in turn, all let go at the same moment."""
+def fight(folder: Path, rivals: int, begun_here: list[BaseProcess], tries: int = 3) -> Fight:
+    """Deploys and rollbacks in turn, all let go at the same moment; who is refused tries again."""
     gate = context().Barrier(rivals)
     for number in range(rivals):
-        begun_here.append(begun(folder, "deploy" if number % 2 else "rollback", gate=gate))
+        begun_here.append(begun(folder, "deploy" if number % 2 else "rollback", gate=gate, tries=tries))
     codes = [ended(process) for process in begun_here[-rivals:]]
     return Fight(codes, list(_overlapping(folder)))
 
