@@ -609,7 +609,10 @@ async def _door(target: Any, name: Any, on: str = "off") -> str:
 
 
 def _lease(info: Any) -> str | None:
-    return None if info is None else f"{info.state.value}: {info.owner}, until {info.expires_at:%H:%M:%S} UTC"
+    if info is None:
+        return None
+    over = f"; {info.asked_by} (rollback) takes it over" if info.asked_by else ""
+    return f"{info.state.value}: {info.owner}, until {info.expires_at:%H:%M:%S} UTC{over}"
 
 
 def _switch(value: Any, on: str = "off") -> str:

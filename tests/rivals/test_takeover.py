@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline import incident, rollback_screen, rolling_back
+from pipeline import incident, reconciling, rollback_screen, rolling_back
 from pipeline.contracts import SwitchName, World
 from pipeline.errors import Exit, LeaseHeld, NothingToRestore, PersonNeeded
 from pipeline.events import Kind
+from pipeline.interrupts import Interrupted
 from pipeline.lease import Claim, GivesWay, Lease, Owner, held
 from pipeline.rolling_back import Choice
 from pipeline.run_record import Outcome
@@ -144,6 +148,31 @@ async def test_resumed_deploy_is_stopped_as_well(yard: Yard) -> None:
     assert ((await resuming).exit, yard.ground.live) == (Exit.LEASE_HELD, OLD)
 
 
+async def test_repair_of_the_books_gives_way_and_the_rollback_is_what_was_asked_for(yard: Yard) -> None:
+    """`reconcile --apply` is stopped with 5, and the rollback goes where it would have gone without it."""
+    yard.verified(NEW)
+    asked, before = asyncio.Event(), yard.shop.history
+
+    async def history(since: datetime, until: datetime) -> Any:
+        if not asked.is_set():
+            asked.set()
+            await asyncio.Event().wait()
+        return await before(since, until)
+
+    yard.shop.history = history  # type: ignore[method-assign]
+
+    async def repair() -> Outcome:
+        with yard.opened() as session:
+            plan = reconciling.planned(session.spec, session.environment, apply=True)
+            return await reconciling.apply(session, plan, Owner.this_process("run-1"), None, reconciling.Books())
+
+    repairing = asyncio.create_task(repair())
+    await asked.wait()
+    rolled_back, repaired = await yard.rollback(), await repairing
+    assert (repaired.exit, rolled_back.exit, yard.ground.live) == (Exit.LEASE_HELD, Exit.DONE, OLD)
+    assert told_of(yard, "run-1", Kind.RUN_FINISHED)[0]["outcome"] == "taken over"
+
+
 async def test_deploy_does_not_take_over(yard: Yard) -> None:
     """A deploy that meets another run is refused with 5, and that run goes on to its end."""
     there = Held(NEW)
@@ -221,6 +250,33 @@ async def test_failure_is_told_before_the_takeover_that_followed_it(yard: Yard) 
     assert (deployed.exit, rolled_back.exit, yard.ground.live) == (Exit.LEASE_HELD, Exit.DONE, OLD)
     assert "taken over by run" in deployed.summary
     assert told_of(yard, deployed.run, Kind.WAYBACK_STARTED) == []
+
+
+async def test_signal_ends_the_waiting_for_a_way_back(yard: Yard) -> None:
+    """Ctrl-C in a rollback that only waits for another run ends it with 130; that run goes on."""
+    going_back = Held(OLD)
+    yard.says = {"watch.one": BAD, "proof.one": going_back}
+    deploying = asyncio.create_task(yard.deploy(NEW))
+    await going_back.reached.wait()
+    rolling = asyncio.create_task(yard.rollback())
+    while not any("waiting for deploy" in line for line in yard.output):
+        await asyncio.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(Interrupted) as ended:
+        await rolling
+    going_back.go.set()
+    assert (ended.value.exit_code, (await deploying).exit) == (Exit.INTERRUPTED, Exit.RESTORED)
+    assert yard.ground.live == OLD
+
+
+async def test_removed_lease_begins_beyond_what_the_target_was_shown(yard: Yard) -> None:
+    """Who removes the file of the lease does not lock everybody out: the next token is higher than the fence's."""
+    await yard.deploy(NEW)
+    for file in yard.folder.glob("lease.sqlite*"):
+        file.unlink()
+    assert (await yard.deploy(NEXT)).exit is Exit.DONE
+    tokens = [entry["token"] for entry in yard.told(Kind.LEASE_TAKEN)]
+    assert tokens == [1, 2]
 
 
 # ---- who is not taken over ---------------------------------------------------------------------------------
