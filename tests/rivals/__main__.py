@@ -1,4 +1,7 @@
-"""`python -m tests.rivals 200`: that many deploys and rollbacks at once on one sandbox, and what became of them."""
+"""`python -m tests.rivals 200`: that many deploys and rollbacks at once on one sandbox, and what became of them.
+
+A second number says how often one that is refused tries again.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from tests.crash.conftest import HERE, build
 from tests.rivals import runs
 
 
-def main(rivals: int) -> int:
+def main(rivals: int, tries: int) -> int:
     with tempfile.TemporaryDirectory(prefix="rivals") as name:
         folder = Path(name)
         shutil.copy(HERE / "pipeline.yaml", folder)
@@ -24,7 +27,7 @@ def main(rivals: int) -> int:
             assert crash.in_a_process(folder, "deploy") == 0
             build(folder)
             asyncio.run(crash.make_verified(folder, "29990101T000000-rivals"))
-            fight = runs.fight(folder, rivals, [])
+            fight = runs.fight(folder, rivals, [], tries)
             left = len(crash.unfinished(folder))
             if left:
                 assert crash.in_a_process(folder, "rollback") == 0
@@ -40,4 +43,4 @@ def main(rivals: int) -> int:
 
 
 if __name__ == "__main__":
-    os._exit(main(int(sys.argv[1])))
+    os._exit(main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1))

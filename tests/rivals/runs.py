@@ -109,12 +109,12 @@ def context() -> Any:
     return found
 
 
-def ended(process: BaseProcess) -> int:
-    process.join(LATE_S)
+def ended(process: BaseProcess, late_s: float = LATE_S) -> int:
+    process.join(late_s)
     if process.exitcode is None:
         process.kill()
         process.join()
-        raise TimeoutError(f"{process.name} did not end within {LATE_S:g} s")
+        raise TimeoutError(f"{process.name} did not end within {late_s:g} s")
     return process.exitcode
 
 
@@ -265,7 +265,7 @@ def fight(folder: Path, rivals: int, begun_here: list[BaseProcess], tries: int =
     gate = context().Barrier(rivals)
     for number in range(rivals):
         begun_here.append(begun(folder, "deploy" if number % 2 else "rollback", gate=gate, tries=tries))
-    codes = [ended(process) for process in begun_here[-rivals:]]
+    codes = [ended(process, LATE_S + 5 * rivals) for process in begun_here[-rivals:]]
     return Fight(codes, list(_overlapping(folder)))
 
 
