@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import wiring
-from pipeline.errors import Exit, PersonNeeded, Refused, TollgateError, Usage
+from pipeline.errors import Exit, Refused, TollgateError, Usage
 
 if TYPE_CHECKING:
     from pipeline.contracts import ReleaseRecord
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.rollback_screen import Foreseen
     from pipeline.rolling_back import Choice, Look
     from pipeline.run_record import Outcome
+    from pipeline.salvage import Believed
     from pipeline.secrets import Redactor
     from pipeline.session import Session
 
@@ -190,6 +191,7 @@ def rollback(flags: Flags, *, to: str | None, reason: str, yes: bool, dry_run: b
                 lambda session: _roll_back(flags, chosen, session, to, reason, yes),
                 changes=True,
                 goes_back=True,
+                salvage=True,
             )
         except NoGoal as refused:
             _say_error(flags, refused.exit_code, str(refused), refused.remedy, releases=_rows(refused.releases))
@@ -205,16 +207,18 @@ async def _foretell_rollback(flags: Flags, chosen: wiring.Chosen, to: str | None
     from pipeline.tables import print_json
 
     said: list[str] = []
+    record = _on_record(chosen)
     look = rolling_back.Look(
         environment=flags.env,
         target=await wiring.looking_at(chosen),
         clock=SystemClock(),
         who=wiring.who(),
         checkpoints=chosen.tables.checkpoints,
-        entries=_entries(chosen),
+        entries=record.entries,
         tell=said.append,
         comes_up=await wiring.comes_up(chosen),
         at_work=_at_work(chosen),
+        broken=record.told,
     )
     seen = await _foreseen(chosen, look, await rolling_back.choose(look, to), said)
     if flags.json:
@@ -424,7 +428,7 @@ def _leave_report(session: Session) -> Any:
             return None
         built = report.build(entries)
         paths = report.write(built, session.state / "reports" / session.recorder.run, session.catalogue.checks)
-        _leave_incident(session.journal.entries(), session.recorder.run, paths.html.parent)
+        _leave_incident(session.to_be_told(), session.recorder.run, paths.html.parent)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             report.write_job_summary(Path(summary), built)
     except Exception as error:
@@ -568,7 +572,8 @@ def status(flags: Flags) -> int:
         if live is None and not problem and address is not None:
             problem = "closed: no release serves, visitors get 503"
         releases = await target.releases.all()
-        unfinished = open_runs(_entries(chosen))
+        record = _on_record(chosen)
+        unfinished = open_runs(record.entries)
         from pipeline.contracts import SwitchName
 
         data = {
@@ -579,6 +584,7 @@ def status(flags: Flags) -> int:
             "maintenance": await _door(target, SwitchName.MAINTENANCE),
             "payments": await _door(target, SwitchName.PAYMENTS_OFF, on="open"),
             "lease": held(chosen.lease_file),
+            "record": f"{record.told}; `./inv audit --env {flags.env}`" if record.breaks else None,
             "unfinished": [
                 {"run": one.run, "verb": one.verb, "stands at": one.stands_at, "changed": one.changed}
                 for one in unfinished
@@ -667,36 +673,6 @@ def report(flags: Flags, *, run: str | None) -> int:
     return ended(flags, verb)
 
 
-def audit(flags: Flags) -> int:
-    """Verifies the chain; exit 4 when it is broken or cannot be read, 1 when there is nothing to verify."""
-
-    async def verb() -> Exit:
-        chosen = wiring.choose(flags.spec, flags.env)
-        try:
-            with wiring.recorded(chosen) as journal:
-                breaks = journal.verify() if journal else ()
-                entries = journal.entries() if journal and not breaks else ()
-        except TollgateError as error:
-            raise PersonNeeded(f"the record cannot be verified: {error}", error.remedy) from error
-        if journal is None:
-            raise Refused(f"{flags.env} has no journal yet", f"`./inv deploy --env {flags.env}` begins one.")
-        head = entries[-1].hash if entries else ""
-        data = {"entries": len(entries), "head": head, "breaks": breaks}
-        _print(flags, data, lambda: _print_audit(data))
-        return Exit.PERSON_NEEDED if breaks else Exit.DONE
-
-    return ended(flags, verb)
-
-
-def _print_audit(data: Mapping[str, Any]) -> None:
-    for one in data["breaks"]:
-        sys.stdout.write(f"BROKEN {one}\n")
-    if data["breaks"]:
-        sys.stdout.write("The record was altered. Keep the file, and find out who had access to it.\n")
-    else:
-        sys.stdout.write(f"The chain of {data['entries']} entries is whole. Head: {data['head']}\n")
-
-
 def checks(flags: Flags) -> int:
     async def verb() -> Exit:
         chosen = wiring.choose(flags.spec, flags.env)
@@ -747,6 +723,19 @@ def drill(flags: Flags, *, fault: str | None, every: bool, listing: bool) -> int
         return await play(flags.spec, fault=fault, every=every, listing=listing, as_json=flags.json)
 
     return ended(flags, verb)
+
+
+def _on_record(chosen: wiring.Chosen) -> Believed:
+    """What of the record may be acted on; of one that cannot be opened nothing, and why."""
+    from pipeline.chain import Break
+    from pipeline.errors import RecordDamaged
+    from pipeline.salvage import Believed, believed
+
+    try:
+        with wiring.recorded(chosen) as journal:
+            return believed(journal) if journal else Believed()
+    except RecordDamaged as error:
+        return Believed((), (Break(None, "the file cannot be opened", str(error), "a journal"),))
 
 
 def _entries(chosen: wiring.Chosen) -> Sequence[Entry]:

@@ -229,9 +229,34 @@ def report(c: Context, run: str = "", env: str = "sandbox", spec: str = SPEC, js
 @task(help=COMMON)
 def audit(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
     """Verify that the record is whole."""
-    import commands
+    import auditing
 
-    _end(commands.audit(_flags(c, env, spec, json)))
+    _end(auditing.audit(_flags(c, env, spec, json)))
+
+
+@task(
+    help={
+        "since": "Only entries since then: an instant (2026-11-20T08:00:00Z) or a duration (2h, 3d).",
+        "security": "Only security events, in the form of docs/security-events.md.",
+        "run": "Only this run of `history`.",
+        "after": "Only entries after the one of this number; NUMBER:HASH also proves that it is still there.",
+        "env": COMMON["env"],
+        "spec": COMMON["spec"],
+    }
+)
+def export(
+    c: Context,
+    since: str = "",
+    security: bool = False,
+    run: str = "",
+    after: str = "",
+    env: str = "sandbox",
+    spec: str = SPEC,
+) -> None:
+    """Write the record as lines of JSON, for a log collector. Exit 4 where it is broken."""
+    import export as exporting
+
+    _end(exporting.export(_flags(c, env, spec, json=False), since=since, security=security, run=run, after=after))
 
 
 @task(help=COMMON)
@@ -407,6 +432,7 @@ def _namespace() -> Any:
         history,
         report,
         audit,
+        export,
         checks,
         drill,
     ]

@@ -190,17 +190,19 @@ async def opened(
     watch: float | None = None,
     around: Callable[[str, int], None] | None = None,
     goes_back: bool = False,
+    salvage: bool = False,
 ) -> AsyncIterator[Session]:
     """Everything a run works with. `release`: the run makes a new one; `continues`: it goes on with an unfinished run.
 
     `goes_back`: no secret manager is asked, for what is gone back to has its settings kept beside it.
 
     `changes`: the run may change the environment, so a release that was live is brought up first, as after a reboot.
-    `around` is the journal's: called before and after each entry.
+    `around` is the journal's: called before and after each entry. `salvage`: a damaged journal stops nothing.
     """
     from pipeline.clock import SystemClock
     from pipeline.journal import Journal
     from pipeline.kept_spec import keep
+    from pipeline.salvage import Believed, open_or_begin_anew
 
     clock, chance = SystemClock(), random.SystemRandom()
     ours = await _sandbox_gateway(chosen) if chosen.in_sandbox else None
@@ -237,7 +239,12 @@ async def opened(
     chosen.state.mkdir(parents=True, exist_ok=True)
     if changes:
         keep(chosen.state, chosen.text)
-    with Journal.open(chosen.state / "journal.sqlite", clock=clock, redactor=redactor, around=around) as journal:
+    file, kept = chosen.state / "journal.sqlite", Believed()
+    if salvage and not _at_work(chosen):
+        opening, kept = open_or_begin_anew(file, clock=clock, redactor=redactor, around=around)
+    else:
+        opening = Journal.open(file, clock=clock, redactor=redactor, around=around)
+    with opening as journal:
         from pipeline import security_log
         from pipeline.asking import TrustingService
         from pipeline.purse import RecordedPurse
@@ -289,6 +296,7 @@ async def opened(
             slot=slot,
             command_environment=_command_environment(chosen, world),
             gateway_at=gateway_at,
+            set_aside=kept,
         )
 
 
@@ -472,11 +480,16 @@ async def sandbox(chosen: Chosen, do: str) -> Mapping[str, object]:
 
 
 def _refuse_while_a_run_is_at_work(chosen: Chosen) -> None:
+    if owner := _at_work(chosen):
+        raise LeaseHeld(f"a run is at work here: {owner}", "Wait until it ends, or end it with Ctrl-C first.")
+
+
+def _at_work(chosen: Chosen) -> str:
+    """Who holds the lease now, '' for nobody."""
     from pipeline.lease import State, held
 
     found = held(chosen.lease_file)
-    if found is not None and found.state is State.HELD:
-        raise LeaseHeld(f"a run is at work here: {found.owner}", "Wait until it ends, or end it with Ctrl-C first.")
+    return str(found.owner) if found is not None and found.state is State.HELD else ""
 
 
 # ---- what opening is made of -------------------------------------------------------------------------------

@@ -308,6 +308,8 @@ def _story_line(entry: Entry, short: Callable[[str], str], quick: str = "") -> t
             return "NOT CLOSED", f"The service is {data['how']}"
         case Kind.CLOSED:  # why is told by what stands before it, and by the manual steps at the end
             return "CLOSED", f"The service stays closed ({data.get('how')})."
+        case Kind.RECORD_BROKEN:
+            return "BROKEN", f"{data.get('told')}. `./inv audit` shows every break."
         case Kind.RUN_SUPERSEDED:
             return "note", f"Run {data.get('of_run')}, left unfinished, was put right by run {data.get('by_run')}."
         case _:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import TollgateError
+from pipeline.errors import DiskFull, DiskReadOnly, RecordDamaged, RecordUnusable, TollgateError, disk_error
 
 _MADE_BY = 0x746F6C6C
 """The `application_id` of our files."""
@@ -94,37 +94,71 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained(path: Path, what: str, wait_s: float) -> Iterator[None]:
-    """Turns errors of SQLite and of the file system into a TollgateError that says what to do."""
+    """Turns errors of SQLite and of the file system into a TollgateError that says what to do.
+
+    Of a damaged file SQLite tells texts that are none, and numbers that Python has no room for.
+    """
     try:
         yield
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", "") or ""
-        for beginning, happened, remedy in _EXPLANATIONS:
+        for beginning, kind, happened, remedy in _EXPLANATIONS:
             if name.startswith(beginning):
-                raise TollgateError(f"{path}: the {what} {happened.format(wait_s=wait_s)}", remedy) from None
-        raise TollgateError(f"{path}: the {what} cannot be used: {error}", f"Look at the file. {_ASIDE}") from None
+                if kind is RecordUnusable and _read_only(path):
+                    kind = DiskReadOnly  # noqa: PLW2901
+                raise kind(f"{path}: the {what} {happened.format(wait_s=wait_s)}", remedy) from None
+        raise RecordDamaged(f"{path}: the {what} cannot be used: {error}", f"Look at the file. {_ASIDE}") from None
+    except (UnicodeError, OverflowError):
+        raise RecordDamaged(f"{path}: the {what} is damaged", f"Restore it from a backup. {_ASIDE}") from None
     except OSError as error:
-        raise TollgateError(
+        if (known := disk_error(error, str(path))) is not None:
+            raise known from None
+        raise RecordUnusable(
             f"{path}: the {what} cannot be opened: {error.strerror}",
             "Check the folder, its owner, its mode and its space.",
         ) from None
 
 
+def _read_only(path: Path) -> bool:
+    """Whether the file system says so, which tells it from a file whose mode forbids writing."""
+    try:
+        return bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 _ASIDE = "Move it aside only when you know how the environment stands: it is the record of what was changed."
-_EXPLANATIONS = (
+_MODE = "Check the owner and the mode of the file and of its folder."
+_EXPLANATIONS: tuple[tuple[str, type[TollgateError], str, str], ...] = (
     (
         "SQLITE_BUSY",
+        RecordUnusable,
         "was locked by another process for more than {wait_s:g} s",
         "See who holds it (`fuser` on Linux), let it end, then repeat.",
     ),
-    ("SQLITE_LOCKED", "was locked for more than {wait_s:g} s", "Let the other process end, then repeat."),
-    ("SQLITE_FULL", "cannot grow: the disk is full", "Free some space, then repeat; what was recorded is safe."),
-    ("SQLITE_READONLY", "may not be written", "Check the owner and the mode of the file and of its folder."),
-    ("SQLITE_CANTOPEN", "cannot be opened", "Check the owner and the mode of the file and of its folder."),
-    ("SQLITE_PERM", "may not be opened", "Check the owner and the mode of the file and of its folder."),
-    ("SQLITE_NOTADB", "is not a database", f"Restore it from a backup. {_ASIDE}"),
-    ("SQLITE_CORRUPT", "is damaged", f"Restore it from a backup. {_ASIDE}"),
-    ("SQLITE_IOERR", "could not be read or written: the disk reported an error", "Check the disk and its space."),
+    (
+        "SQLITE_LOCKED",
+        RecordUnusable,
+        "was locked for more than {wait_s:g} s",
+        "Let the other process end, then repeat.",
+    ),
+    (
+        "SQLITE_FULL",
+        DiskFull,
+        "cannot grow: the disk is full",
+        "Free some space, then repeat; what was recorded is safe.",
+    ),
+    ("SQLITE_READONLY", RecordUnusable, "may not be written", _MODE),
+    ("SQLITE_CANTOPEN", RecordUnusable, "cannot be opened", _MODE),
+    ("SQLITE_PERM", RecordUnusable, "may not be opened", _MODE),
+    ("SQLITE_NOTADB", RecordDamaged, "is not a database", f"Restore it from a backup. {_ASIDE}"),
+    ("SQLITE_CORRUPT", RecordDamaged, "is damaged", f"Restore it from a backup. {_ASIDE}"),
+    (
+        "SQLITE_IOERR",
+        RecordUnusable,
+        "could not be read or written: the disk reported an error",
+        "Check the disk and its space.",
+    ),
 )
 
 
@@ -172,7 +206,7 @@ def _version(connection: sqlite3.Connection, path: Path, schema: Schema) -> int:
     if made_by != _MADE_BY:
         raise _not_ours(path, schema.what)
     if version > schema.version:
-        raise TollgateError(
+        raise RecordUnusable(
             f"{path}: the {schema.what} is from a newer Tollgate: version {version}, known up to {schema.version}",
             "Use the newer Tollgate; going back would lose what only it can read.",
         )
@@ -180,7 +214,7 @@ def _version(connection: sqlite3.Connection, path: Path, schema: Schema) -> int:
 
 
 def _not_ours(path: Path, what: str) -> TollgateError:
-    return TollgateError(f"{path}: this is a database, but no {what}", f"Correct the path. {_ASIDE}")
+    return RecordDamaged(f"{path}: this is a database, but no {what}", f"Correct the path. {_ASIDE}")
 
 
 def _sync_folder(folder: Path) -> None:

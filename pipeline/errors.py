@@ -21,12 +21,18 @@ TollgateError
 |   `-- ServiceGarbled
 |-- TargetError               (the machine or cluster that carries releases)
 |   `-- ReleaseNotReady       a release did not become ready; the old one still serves
-`-- CommandFailed             a subprocess ended badly or ran out of time
+|-- CommandFailed             a subprocess ended badly or ran out of time
+|-- RecordUnusable            the journal or the lease cannot be read or written
+|   `-- RecordDamaged           its file is not what was written
+`-- DiskError                 nothing more can be written there
+    |-- DiskFull
+    `-- DiskReadOnly
 Anything else              70  a bug of ours
 """
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 
@@ -140,3 +146,44 @@ class CommandFailed(TollgateError):
     def __init__(self, message: str, remedy: str = "", *, returncode: int | None = None) -> None:
         super().__init__(message, remedy)
         self.returncode = returncode
+
+
+class RecordUnusable(TollgateError):
+    pass
+
+
+class RecordDamaged(RecordUnusable):
+    pass
+
+
+class DiskError(TollgateError):
+    pass
+
+
+class DiskFull(DiskError):
+    pass
+
+
+class DiskReadOnly(DiskError):
+    pass
+
+
+def disk_error(error: BaseException, what: str = "") -> DiskError | None:
+    """What the system said of a disk, as an error that an operator can mend; None for anything else.
+
+    `what` says what was being done, for an error that names no file.
+    """
+    if not isinstance(error, OSError):
+        return None
+    where = str(error.filename or what or "a file of Tollgate")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        quota = "the quota of its owner is used up" if error.errno == errno.EDQUOT else "the disk is full"
+        return DiskFull(
+            f"{where}: {quota}", "Free some space (`df -h`, `df -i`), then repeat; what was recorded is safe."
+        )
+    if error.errno == errno.EROFS:
+        return DiskReadOnly(
+            f"{where}: the file system is mounted read-only",
+            "Find out why (`dmesg`): a disk that reports errors is often made so. Mount it for writing, then repeat.",
+        )
+    return None

@@ -60,6 +60,8 @@ class Kind(StrEnum):
     """release|None, took_s since the decision"""
     CLOSED = "closed"
     """why, how (maintenance switch, or the target answers itself), manual [steps for a person]"""
+    RECORD_BROKEN = "record.broken"
+    """count, breaks [the first, each in a line], kept_as (where a damaged file was moved, or ''), told (in one line)"""
     RUN_SUPERSEDED = "run.superseded"
     """of_run, by_run: an unfinished run that this one has put right"""
     RUN_FINISHED = "run.finished"

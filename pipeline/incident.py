@@ -281,6 +281,7 @@ _TOLD: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = MappingProxyType(
         Kind.RECONCILED: _reconciled,
         Kind.REOPENED: _reopened,
         Kind.CLOSED: _stays_closed,
+        Kind.RECORD_BROKEN: lambda data: _text(data, "told"),
         Kind.RUN_SUPERSEDED: _set_right,
         Kind.RUN_FINISHED: _ended,
     }

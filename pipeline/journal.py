@@ -1,31 +1,44 @@
-"""The journal: what a run did and was about to do, durable and hash-chained.
+"""The journal: what a run did and was about to do, durable and hash-chained (see chain.py).
 
 Every entry carries the SHA-256 of itself and of the entry before it; the head (number and hash of the last one) stands
 in a row of its own, changed in the same transaction. `verify` finds an entry that was changed, removed, put in,
 reordered or cut off. What it cannot see alone: somebody who may write the file and computes the hashes anew, the head's
-too, or who removes the whole file. So reports print the head, and `verify(remembered)` holds the file against a print.
+too, or who puts an older copy in its place. So the head is remembered outside of it as well (see heads.py).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
+import itertools
 import math
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from pipeline.chain import (
+    COLUMNS,
+    FIRST,
+    Break,
+    Head,
+    Row,
+    Unreadable,
+    as_json_line,
+    breaks_of,
+    chained,
+    entry_of,
+    row_of,
+)
 from pipeline.contracts import Clock
 from pipeline.database import Schema, explained, open_for_reading, open_for_writing, transaction
-from pipeline.errors import TollgateError
+from pipeline.errors import RecordDamaged, TollgateError
 from pipeline.events import Entry, Kind
+from pipeline.heads import HeadFile, Remembered, Roll
 from pipeline.secrets import Redactor
 
-FIRST = "0" * 64
-"""The `previous` of the first entry."""
+__all__ = ["FIRST", "Break", "Head", "Journal", "JournalReader", "RunSummary", "as_json_line"]
 
 _SCHEMA = Schema(
     what="journal",
@@ -39,32 +52,10 @@ _SCHEMA = Schema(
         f"INSERT INTO head VALUES (1, 0, '{FIRST}')",  # noqa: S608
     ),
 )
-_COLUMNS = "seq, run, at, kind, data, previous, hash"
+_AS_WRITTEN = f"SELECT {COLUMNS} FROM entries NOT INDEXED ORDER BY seq"  # noqa: S608
+"""The entries as they stand in their table: a damaged index must hide none."""
+_MOST = 2**62
 Around = Callable[[str, int], None]
-
-
-@dataclass(frozen=True)
-class Head:
-    """The last entry: its number (0: there is none) and its hash. Who keeps it can tell when the journal was cut."""
-
-    seq: int
-    hash: str
-
-    def __str__(self) -> str:
-        return f"{self.seq}:{self.hash}"
-
-
-@dataclass(frozen=True)
-class Break:
-    """A place where the record is not what was written. `seq` is None when it is not one entry's."""
-
-    seq: int | None
-    what: str
-    found: str
-    expected: str
-
-    def __str__(self) -> str:
-        return f"{self.what}: found {self.found}, expected {self.expected}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,9 @@ class JournalReader:
     def __init__(self, path: Path, connection: sqlite3.Connection, wait_s: float) -> None:
         self.path = path
         self._connection = connection
+        self._connection.text_factory = _text
         self._wait_s = wait_s
+        self._heads = HeadFile(path)
 
     def __enter__(self) -> Self:
         return self
@@ -102,11 +95,18 @@ class JournalReader:
     def close(self) -> None:
         self._connection.close()
 
-    def entries(self, run: str | None = None) -> tuple[Entry, ...]:
-        """All entries, or those of one run, oldest first."""
-        which = "" if run is None else "WHERE run = ?"
-        rows = self._rows(f"SELECT {_COLUMNS} FROM entries {which} ORDER BY seq", () if run is None else (run,))  # noqa: S608
+    def entries(self, run: str | None = None, *, after: int = 0) -> tuple[Entry, ...]:
+        """All entries after the one of that number, or those of one run, oldest first.
+
+        Raises RecordDamaged at one that is not as it was written.
+        """
+        which, values = ("seq > ?", [after]) if run is None else ("seq > ? AND run = ?", [after, run])
+        rows = self._rows(f"SELECT {COLUMNS} FROM entries WHERE {which} ORDER BY seq", tuple(values))  # noqa: S608
         return tuple(self._entry(row) for row in rows)
+
+    def runs_until(self, seq: int) -> frozenset[str]:
+        """The runs that entries up to this number name, whatever else was made of them."""
+        return frozenset(str(run) for (run,) in self._rows("SELECT run FROM entries WHERE seq <= ?", (seq,)))
 
     def runs(self) -> tuple[RunSummary, ...]:
         """Every run, oldest first."""
@@ -125,54 +125,98 @@ class JournalReader:
     def head(self) -> Head:
         rows = self._rows("SELECT seq, hash FROM head WHERE id = 1")
         if not rows:
-            raise TollgateError(f"{self.path}: the journal has lost its head", "Run `./inv audit` to see what is left.")
+            raise RecordDamaged(f"{self.path}: the journal has lost its head", "Run `./inv audit` to see what is left.")
         return Head(*rows[0])
 
-    def verify(self, remembered: Head | None = None) -> tuple[Break, ...]:
-        """Every break of the chain, in order; none when the record is whole. `remembered` is a head seen earlier."""
+    def verify(self, *remembered: Head | Remembered) -> tuple[Break, ...]:
+        """Every break of the chain, in order; none when the record is whole. `remembered` are heads seen earlier."""
+        roll, lost = self._roll(remembered)
+        try:
+            with self._one_moment():
+                return (*self._checked(), *lost, *(one for one in self._walk(roll) if isinstance(one, Break)))
+        except TollgateError as error:
+            return (Break(None, "the file cannot be read to its end", str(error), "a whole database"), *lost)
+
+    def verified(self, *remembered: Head | Remembered) -> Iterator[Entry | Break]:
+        """Every entry, oldest first, until the first break, which comes last. What comes before it is whole.
+
+        Raises RecordDamaged where the file cannot be read, and for an entry that only a newer Tollgate can read.
+        """
+        roll, lost = self._roll(remembered)
+        with self._one_moment():
+            for one in itertools.chain(self._walk(roll), lost):
+                yield one if isinstance(one, Break) else self._entry(one)
+                if isinstance(one, Break):
+                    return
+
+    def _roll(self, remembered: Sequence[Head | Remembered]) -> tuple[Roll, Sequence[Break]]:
+        """All heads seen earlier, `journal.head` among them, or the break that this cannot be read.
+
+        Before the entries are read, never after: others may write meanwhile.
+        """
+        try:
+            outside, lost = self._heads.read(), list[Break]()
+        except ValueError as error:
+            outside = None
+            lost = [Break(None, "the head remembered outside is lost", str(error), "the number and hash of an entry")]
+        known = [_as_remembered(one) for one in remembered]
+        return Roll([*([outside] if outside else []), *known]), lost
+
+    @contextlib.contextmanager
+    def _one_moment(self) -> Iterator[None]:
+        """All that is read inside is of one moment, whatever others write meanwhile."""
+        with explained(self.path, "journal", self._wait_s):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+
+    def damage(self) -> tuple[Break, ...]:
+        """What SQLite finds wrong with its file, whatever the entries say."""
         try:
             with explained(self.path, "journal", self._wait_s):
-                self._connection.execute("BEGIN")
-                try:
-                    return tuple(self._breaks(remembered))
-                finally:
-                    self._connection.execute("ROLLBACK")
-        except TollgateError as error:
+                return tuple(self._checked())
+        except RecordDamaged as error:
             return (Break(None, "the file cannot be read to its end", str(error), "a whole database"),)
 
-    def _breaks(self, remembered: Head | None) -> Iterator[Break]:
+    def _checked(self) -> Iterator[Break]:
         for (problem,) in self._connection.execute("PRAGMA integrity_check(10)"):
             if problem != "ok":
                 yield Break(None, "the database is damaged", str(problem), "ok")
+
+    def _walk(self, roll: Roll) -> Iterator[Row | Break]:
+        """The rows in their order, each after its breaks; then what is missing at the end."""
         last = Head(0, FIRST)
-        then = remembered
-        for row in self._connection.execute(f"SELECT {_COLUMNS} FROM entries ORDER BY seq"):  # noqa: S608
-            yield from _breaks_of(row, last)
+        for row in self._connection.execute(_AS_WRITTEN):
+            yield from breaks_of(row, last)
             last = Head(row[0], row[6])
-            if then is not None and last.seq == then.seq:
-                if last.hash != then.hash:
-                    yield Break(last.seq, f"entry {last.seq} is not the one remembered", last.hash, then.hash)
-                then = None
-        if then is not None and then.seq > 0:
-            yield Break(then.seq, f"entry {then.seq}, which is remembered, is missing", str(last), str(then))
+            yield from roll.saw(last)
+            yield row
         heads = self._connection.execute("SELECT seq, hash FROM head").fetchall()
         if heads != [(last.seq, last.hash)]:
             found = ", ".join(f"{seq}:{digest}" for seq, digest in heads) or "no head"
             what = f"the journal does not end where its head says, after entry {last.seq}"
             yield Break(last.seq, what, str(last), found)
+        yield from roll.ended(last)
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         with explained(self.path, "journal", self._wait_s):
             return self._connection.execute(query, values).fetchall()
 
-    def _entry(self, row: tuple[Any, ...]) -> Entry:
-        seq, run, at, kind, data, previous, digest = row
+    def _entry(self, row: Row) -> Entry:
         try:
-            return Entry(seq, run, datetime.fromisoformat(at), Kind(kind), json.loads(data), previous, digest)
-        except ValueError:
-            raise TollgateError(
-                f"{self.path}: entry {seq} cannot be read; it was changed, or written by a newer Tollgate",
-                "Run `./inv audit` to see which; then use the newer Tollgate, or restore the journal from a backup.",
+            return entry_of(row)
+        except Unreadable as error:
+            if error.altered:
+                raise RecordDamaged(
+                    f"{self.path}: entry {error.seq} is not what was written, and nothing is done by what was altered",
+                    "`./inv audit` shows every break. Keep the file, and find out who had access to it.",
+                ) from None
+            raise RecordDamaged(
+                f"{self.path}: entry {error.seq} cannot be read; it was written by a newer Tollgate",
+                "Use the newer Tollgate.",
             ) from None
 
 
@@ -198,6 +242,7 @@ class Journal(JournalReader):
         self._around = around or (lambda _when, _n: None)
         self._appended = 0
         self._file = _identity(path)
+        self._remembers = self._continues_what_is_remembered()
 
     @classmethod
     def open(
@@ -227,26 +272,54 @@ class Journal(JournalReader):
         self._appended += 1
         self._around("before", self._appended)
         if _identity(self.path) != self._file:
-            raise TollgateError(
+            raise RecordDamaged(
                 f"{self.path}: the journal was removed or replaced while this run wrote it",
                 "Put it back, or find out who removed it; a new journal begins without its history.",
             )
         with explained(self.path, "journal", self._wait_s), transaction(self._connection):
             end = self._end()
-            entry = _chained(end.seq + 1, run, self._clock.now(), kind, plain, end.hash)
-            self._connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", _row(entry))
+            entry = chained(end.seq + 1, run, self._clock.now(), kind, plain, end.hash)
+            self._connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", row_of(entry))
             self._connection.execute("UPDATE head SET seq = ?, hash = ? WHERE id = 1", (entry.seq, entry.hash))
+        if self._remembers:
+            self._heads.write(Head(entry.seq, entry.hash))
         self._around("after", self._appended)
         return entry
 
     def _end(self) -> Head:
-        """What the next entry continues: the head, or the last entry where the head was removed or left behind."""
-        last = self._connection.execute("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1").fetchone() or (
-            0,
-            FIRST,
-        )
-        head = self._connection.execute("SELECT seq, hash FROM head WHERE id = 1").fetchone() or last
-        return Head(max(last[0], head[0]), head[1])
+        """What the next entry continues: the head, or the last entry where the head was removed, left behind or is
+        none.
+        """
+        ends = "SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1"
+        last = Head(*(self._connection.execute(ends).fetchone() or (0, FIRST)))
+        row = self._connection.execute("SELECT seq, hash FROM head WHERE id = 1").fetchone() or (last.seq, last.hash)
+        head = Head(*row) if isinstance(row[0], int) and row[0] < _MOST and isinstance(row[1], str) else last
+        return Head(max(last.seq, head.seq), head.hash)
+
+    def _continues_what_is_remembered(self) -> bool:
+        """Whether the journal has the head remembered outside of it; where none is, the head of now is from here on.
+
+        Where it has not, that file stays as it is: the next audit must still see that something is missing.
+        """
+        with explained(self.path, "journal", self._wait_s):
+            try:
+                known = self._heads.read()
+            except ValueError:
+                return False
+            if known is None:
+                self._heads.write(self._end())
+                return True
+            found = self._connection.execute("SELECT hash FROM entries WHERE seq = ?", (known.seq,)).fetchone()
+            return known.seq == 0 or found == (known.hash,)
+
+
+def _text(stored: bytes) -> str:
+    """Text of the file, whatever was made of it: what is no UTF-8 is no reason not to say which entry holds it."""
+    return stored.decode("utf-8", "surrogateescape")
+
+
+def _as_remembered(one: Head | Remembered) -> Remembered:
+    return one if isinstance(one, Remembered) else Remembered(one.seq, one.hash, "the head remembered")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -256,72 +329,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def as_json_line(entry: Entry) -> str:
-    """The entry as one line of JSON, for export. Without `hash`, in canonical form, it is what the hash was made of."""
-    return _canonical({**_content(entry), "hash": entry.hash})
-
-
-# ---- the chain ---------------------------------------------------------------------------------------------
-
-
-def _canonical(value: object) -> str:
-    """One spelling for each JSON value: members sorted, no white space, ASCII only."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def _instant(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _content(entry: Entry) -> dict[str, Any]:
-    return {
-        "seq": entry.seq,
-        "run": entry.run,
-        "at": _instant(entry.at),
-        "kind": str(entry.kind),
-        "data": entry.data,
-        "previous": entry.previous,
-    }
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_canonical(content).encode()).hexdigest()
-
-
-def _chained(seq: int, run: str, at: datetime, kind: Kind, data: Mapping[str, Any], previous: str) -> Entry:
-    entry = Entry(seq, run, at.astimezone(UTC), Kind(kind), data, previous, "")
-    return Entry(seq, run, entry.at, entry.kind, data, previous, _digest(_content(entry)))
-
-
-def _row(entry: Entry) -> tuple[Any, ...]:
-    content = _content(entry)
-    return (
-        *(content[name] for name in ("seq", "run", "at", "kind")),
-        _canonical(entry.data),
-        entry.previous,
-        entry.hash,
-    )
-
-
-def _breaks_of(row: tuple[Any, ...], last: Head) -> Iterator[Break]:
-    seq, run, at, kind, data, previous, digest = row
-    if seq != last.seq + 1:
-        missing = f"entry {last.seq + 1}" if seq == last.seq + 2 else f"entries {last.seq + 1} to {seq - 1}"
-        yield Break(last.seq + 1, f"{missing} missing", f"entry {seq}", f"entry {last.seq + 1}")
-    if previous != last.hash:
-        yield Break(seq, f"entry {seq} does not continue entry {last.seq}", str(previous), last.hash)
-    try:
-        content = {"seq": seq, "run": run, "at": at, "kind": kind, "data": json.loads(data), "previous": previous}
-        same, expected = _canonical(content["data"]) == data, _digest(content)
-    except (TypeError, ValueError, RecursionError):
-        yield Break(seq, f"entry {seq} was changed: it is not JSON any more", "something else", "JSON")
-        return
-    if not same:
-        yield Break(seq, f"entry {seq} was changed: its data is written otherwise", "another form", "canonical JSON")
-    if expected != digest:
-        yield Break(seq, f"entry {seq} was changed: its hash does not fit its content", str(digest), expected)
 
 
 # ---- values ------------------------------------------------------------------------------------------------

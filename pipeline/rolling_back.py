@@ -30,6 +30,7 @@ from pipeline.run_record import (
     finish,
     keeping,
     last_verified,
+    record_breaks,
     record_failure,
     start,
     supersede,
@@ -69,18 +70,22 @@ class Look:
     tell: Callable[[str], None]
     comes_up: ReleaseId | None = None
     at_work: str = ""
+    broken: str = ""
+    """What is wrong with the record, '' for a whole one; `entries` are then what may still be acted on."""
 
     @classmethod
     def of(cls, session: Session, at_work: str = "") -> Look:
+        record = session.on_record()
         return cls(
             session.environment,
             session.world.target,
             session.world.clock,
             session.who,
             session.catalogue.checkpoints,
-            session.journal.entries(),
+            record.entries,
             lambda line: session.recorder.show("rollback", "look", line),
             at_work=at_work,
+            broken=record.told,
         )
 
 
@@ -102,6 +107,8 @@ class Choice:
 
 async def choose(look: Look, to: str | None) -> Choice:
     """Decides what a rollback goes back to; changes nothing. Raises NoGoal with what is allowed."""
+    if look.broken:
+        look.tell(f"{look.broken}; what is gone back to is decided by what the target says of its releases")
     releases = await look.target.releases.all()
     unfinished = tuple(open_runs(look.entries))
     live = await _live_or_unclear(look)
@@ -201,6 +208,7 @@ async def rollback(
             interrupts.no_return()
             async with ending_on_record(session):
                 start(session, plan, session.phase(release=choice.release), lease, reason=reason)
+                record_breaks(session)
                 try:
                     return await _roll_back(session, plan, choice, reason, begun)
                 except TollgateError as error:

@@ -29,6 +29,8 @@ _OUTCOMES = {
 _QUIET_S = 1.0
 """A change of an earlier run that ends sooner is not worth a word."""
 
+_BREAKS_MOST = 20
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -122,6 +124,16 @@ def start(session: Session, plan: Plan, world: World, lease: Lease | None, *, re
             token=lease.token,
             owner=str(lease.owner),
             from_dead_owner=str(lease.taken_from.owner) if lease.taken_from else None,
+        )
+
+
+def record_breaks(session: Session) -> None:
+    """A run that goes on with a broken record says so in it: who reads it later must not take it for whole."""
+    record = session.on_record()
+    if record.breaks:
+        told = [str(one) for one in record.breaks[:_BREAKS_MOST]]
+        session.recorder.record(
+            Kind.RECORD_BROKEN, count=len(record.breaks), breaks=told, kept_as=record.kept_as, told=record.told
         )
 
 

@@ -22,11 +22,12 @@ def as_data(event: SecurityEvent) -> Mapping[str, Any]:
 def lines(entries: Iterable[Entry], since: datetime | None = None) -> Iterator[str]:
     """Every security event among `entries`, in their order, as lines of JSON; `since` leaves out what is older.
 
-    The lines follow `security_events.JSON_SCHEMA`; only a kind that a newer Tollgate wrote is none of its list.
+    The lines follow `security_events.JSON_SCHEMA`; only a kind that a newer Tollgate wrote is none of its list. Each
+    also has the `seq` and the `run` of its entry.
     """
     for entry in entries:
         if entry.kind is Kind.SECURITY_EVENT and (since is None or entry.at >= since):
-            yield security_events.line(_members(entry))
+            yield security_events.line({**_members(entry), "seq": entry.seq, "run": entry.run})
 
 
 def _members(entry: Entry) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pipeline.events import Entry, Kind, Listener, Output
 from pipeline.facts import Facts
 from pipeline.journal import Journal
 from pipeline.lease import Lease
+from pipeline.salvage import Believed, believed
 from pipeline.secrets import Redactor, Secret
 from pipeline.settings import Settings, SettingValue
 from pipeline.spec import Spec
@@ -90,6 +91,18 @@ class Session:
     command_environment: dict[str, str]
     gateway_at: Callable[[Settings], str] = lambda _settings: ""
     """Where the gateway of a release with these settings answers; '' where that is the run's own."""
+    set_aside: Believed = field(default_factory=Believed)
+    """What was found in a journal that was damaged and set aside when this one was opened."""
+
+    def on_record(self) -> Believed:
+        """What of the record may be acted on, where it is broken too."""
+        return self.set_aside if self.set_aside.breaks else believed(self.journal)
+
+    def to_be_told(self) -> tuple[Entry, ...]:
+        """The same with what this run has put on record itself."""
+        own = {entry.seq: entry for entry in self.journal.entries(self.recorder.run)}
+        known = {} if self.set_aside.breaks else {entry.seq: entry for entry in self.on_record().entries}
+        return tuple(entry for _, entry in sorted({**known, **own}.items()))
 
     @property
     def record(self) -> str:

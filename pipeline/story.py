@@ -325,6 +325,7 @@ class RunReport:
     live: Live = Live(ServiceState.UNKNOWN, None, "")
     entries: int = 0
     head: str | None = None
+    head_seq: int | None = None
 
     @property
     def blocking(self) -> tuple[FindingLine, ...]:
@@ -397,6 +398,7 @@ def build(entries: Sequence[Entry]) -> RunReport:
         live=_live(facts, header),
         entries=len(own),
         head=own[-1].hash if own else None,
+        head_seq=own[-1].seq if own else None,
     )
     return replace(report, answers=_answers(report))
 

@@ -281,7 +281,7 @@ async def _prove(session: Session, world: World, plan: Plan) -> list[str]:
     if not steps:
         return ["no proof is planned, so nothing shows that the service works"]
     asked: dict[str, asyncio.Task[str]] = {}
-    vouching = asked_when_verified(session.journal.entries(), world.run.release) if world.run.release else None
+    vouching = asked_when_verified(session.on_record().entries, world.run.release) if world.run.release else None
 
     async def in_turn(step: PlannedStep) -> str:
         """After those it needs, whatever became of them: on the way back every proof is told."""

@@ -18,7 +18,7 @@ VERB = "reconcile"
 _ALLOWED = "An instant with its time zone, like 2026-11-20T08:00:00Z, or a duration like 2h or 3d; at most 30 d."
 
 
-def asked_since(text: str, now: datetime) -> datetime:
+def asked_since(text: str, now: datetime, *, longest: timedelta | None = LONGEST) -> datetime:
     """What `--since` means. Total: raises Usage, and nothing else, for what it does not."""
     since = _instant(text)
     if since is None:
@@ -29,8 +29,8 @@ def asked_since(text: str, now: datetime) -> datetime:
             raise Usage(f"--since {text[:80]!r}: neither an instant nor a duration", _ALLOWED) from None
     if since >= now:
         raise Usage(f"--since {text}: that is not in the past", _ALLOWED)
-    if since < now - LONGEST:
-        raise Usage(f"--since {text}: longer ago than {LONGEST.days} d", _ALLOWED)
+    if longest is not None and since < now - longest:
+        raise Usage(f"--since {text}: longer ago than {longest.days} d", _ALLOWED)
     return since
 
 

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.chain import canonical
 from pipeline.clock import SystemClock
-from pipeline.errors import TollgateError
+from pipeline.errors import RecordDamaged, TollgateError
 from pipeline.events import Kind
 from pipeline.journal import Head, Journal, as_json_line
 from pipeline.secrets import MARK, Redactor, Secret
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WRITER = """
 import sys
 from pathlib import Path
+from pipeline.chain import canonical
 from pipeline.clock import SystemClock
 from pipeline.events import Kind
 from pipeline.journal import Journal
@@ -85,9 +87,9 @@ def tamper(path: Path, *statements: str) -> None:
     connection.close()
 
 
-def told(path: Path, remembered: Head | None = None) -> list[str]:
+def told(path: Path, *remembered: Head) -> list[str]:
     with Journal.read(path) as reader:
-        return [problem.what for problem in reader.verify(remembered)]
+        return [problem.what for problem in reader.verify(*remembered)]
 
 
 # ---- what is written ---------------------------------------------------------------------------------------
@@ -113,6 +115,7 @@ def test_an_exported_line_proves_itself(journal: Journal) -> None:
     line = as_json_line(journal.append("run-1", Kind.FINDING, {"b": "é", "a": [1.5]}))
     members = json.loads(line)
     digest = members.pop("hash")
+    assert members.pop("schema") == 1
     canonical = json.dumps(members, sort_keys=True, separators=(",", ":"))
     assert "\n" not in line
     assert hashlib.sha256(canonical.encode()).hexdigest() == digest
@@ -304,10 +307,13 @@ def test_a_remembered_head_finds_a_cut_and_mended_tail(journal: Journal, path: P
     remembered, kept = journal.head(), journal.entries()[3]
     assert journal.verify(remembered) == ()
     tamper(path, "DELETE FROM entries WHERE seq > 4", f"UPDATE head SET seq = 4, hash = '{kept.hash}'")  # noqa: S608
+    outside = path.with_suffix(".head")
+    assert told(path) == ["entry 6, which journal.head has, is missing"]
+    outside.unlink()
     assert told(path) == []
-    assert told(path, remembered) == ["entry 6, which is remembered, is missing"]
+    assert told(path, remembered) == ["entry 6, which the head remembered has, is missing"]
     fill(journal, 3)
-    assert told(path, remembered) == ["entry 6 is not the one remembered"]
+    assert told(path, remembered) == ["entry 6 is not the one that the head remembered has"]
 
 
 def test_damaged_pages_are_found(path: Path) -> None:
@@ -402,11 +408,25 @@ def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
     explained(tmp_path / "file" / "journal.sqlite", "cannot be opened")
 
 
-def test_an_unknown_kind_is_explained(journal: Journal, path: Path) -> None:
-    """An entry of a kind that is not known stops the reading with its number, and the audit still runs."""
+def test_an_altered_entry_is_not_acted_on(journal: Journal, path: Path) -> None:
+    """An entry whose hash does not fit it stops every reading with its number, and the audit still runs."""
     fill(journal)
-    tamper(path, "UPDATE entries SET kind = 'new.kind' WHERE seq = 2")
+    tamper(path, "UPDATE entries SET kind = 'run.finished' WHERE seq = 2")
     with Journal.read(path) as reader:
-        with pytest.raises(TollgateError, match="entry 2 cannot be read"):
+        with pytest.raises(RecordDamaged, match="entry 2 is not what was written"):
             reader.entries()
         assert [problem.seq for problem in reader.verify()] == [2]
+
+
+def test_an_unknown_kind_is_explained(journal: Journal, path: Path) -> None:
+    """An entry that a newer Tollgate wrote stops the reading with its number; the chain is whole all the same."""
+    fill(journal, 1)
+    first = journal.entries()[0]
+    later = {"seq": 2, "run": "run-1", "at": "2030-01-01T00:00:00.000000+00:00", "kind": "new.kind", "data": {}}
+    digest = hashlib.sha256(canonical({**later, "previous": first.hash}).encode()).hexdigest()
+    row = f"(2, 'run-1', '{later['at']}', 'new.kind', '{{}}', '{first.hash}', '{digest}')"
+    tamper(path, f"INSERT INTO entries VALUES {row}", f"UPDATE head SET seq = 2, hash = '{digest}'")  # noqa: S608
+    with Journal.read(path) as reader:
+        with pytest.raises(RecordDamaged, match="entry 2 cannot be read; it was written by a newer Tollgate"):
+            reader.entries()
+        assert reader.verify() == ()

@@ -42,7 +42,7 @@ def test_the_form_of_a_line_is_what_version_1_promised() -> None:
     """Whoever reads the lines finds these members, in this order, with these meanings, as long as `schema` is 1."""
     assert list(lines([entry(as_data(probe()))])) == [
         '{"schema": 1, "time": "2026-01-31T23:59:59.999Z", "kind": "probe.sent", "source": "webhook.refuses_unsigned", '
-        '"reason": "a webhook unsigned", "reference": "smoke-0123456789abcdef"}'
+        '"reason": "a webhook unsigned", "reference": "smoke-0123456789abcdef", "seq": 1, "run": "run-1"}'
     ]
     assert SCHEMA == 1
     assert tuple(JSON_SCHEMA["required"]) == ("schema", "time", "kind", "source", "reason", "reference")
@@ -147,7 +147,7 @@ def test_whatever_a_stranger_sends_is_an_event_of_the_form(
     told = json.loads(line)
     VALID.validate(told)
     assert all(without_cards(told[name]) == told[name] for name in ("source", "reason"))
-    assert {**data, "schema": 1} == {"at": told.pop("time"), **told}
+    assert {**data, "schema": 1, "seq": 1, "run": "run-1"} == {"at": told.pop("time"), **told}
 
 
 @given(st.binary(max_size=40))
