@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import wiring
-from pipeline.errors import Exit, Refused, TollgateError, Usage
+from pipeline.errors import Exit, Refused, TollgateError, Usage, disk_error
 
 if TYPE_CHECKING:
     from pipeline.contracts import ReleaseRecord
@@ -52,7 +52,10 @@ def ended(flags: Flags, verb: Callable[[], Awaitable[Exit]]) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         _say_error(flags, Exit.INTERRUPTED, "interrupted", f"`./inv status --env {flags.env}` shows how it stands.")
         return int(Exit.INTERRUPTED)
-    except Exception:
+    except Exception as error:
+        if (disk := disk_error(error)) is not None:
+            _say_error(flags, disk.exit_code, str(disk), disk.remedy)
+            return int(disk.exit_code)
         log = _keep_traceback(flags)
         _say_error(flags, Exit.BUG, "this is a bug of Tollgate, not of your service", f"Report it with {log}.")
         return int(Exit.BUG)
@@ -432,7 +435,10 @@ def _leave_report(session: Session) -> Any:
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             report.write_job_summary(Path(summary), built)
     except Exception as error:
-        why = session.redactor.text(f"{type(error).__name__}: {error}")
+        known = disk_error(error) or error
+        why = session.redactor.text(
+            str(known) if isinstance(known, TollgateError) else f"{type(error).__name__}: {error}"
+        )
         sys.stderr.write(f"the report could not be written: {why}\n  Fix: `./inv report` writes it anew.\n")
         return None
     return paths

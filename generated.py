@@ -24,6 +24,7 @@ _UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
 def files() -> Mapping[Path, str]:
     """What each generated file must contain."""
     from checks.probes import pages
+    from pipeline import recovery
     from sandbox.drills import page
 
     tables = wiring.catalogue()
@@ -31,6 +32,7 @@ def files() -> Mapping[Path, str]:
         wiring.HOME / "pipeline" / "schema.json": render(wiring.names(tables)),
         wiring.HOME / "docs" / "probes.md": pages.page(),
         wiring.HOME / "docs" / "drills.md": page.page(),
+        wiring.HOME / "docs" / "errors.md": recovery.page(),
         PAGES / "README.md": "\n".join(_index(tables)),
         **{PAGES / f"{check.name}.md": "\n".join(_page(check)) for check in tables.checks.values()},
     }

@@ -37,6 +37,7 @@ from pipeline.events import Entry, Kind, Listener
 from pipeline.facts import Facts
 from pipeline.secrets import Redactor, Secret
 from pipeline.session import LeaseSlot, Recorder, Session
+from pipeline.telling import Manner
 
 if TYPE_CHECKING:
     import httpx
@@ -257,6 +258,9 @@ async def opened(
         def on_record(event: SecurityEvent) -> None:
             recorder.record(Kind.SECURITY_EVENT, **security_log.as_data(event))
 
+        def tell(line: str, manner: Manner = Manner.SAID, /) -> None:
+            recorder.show("run", "waits", line, manner)
+
         world = World(
             spec=chosen.spec,
             environment=chosen.environment,
@@ -266,7 +270,7 @@ async def opened(
             settings=settings,
             target=target,
             gateway=chosen.tables.gateways[chosen.spec.gateway](
-                settings=settings, http=http, clock=clock, contract=chosen.spec.contract
+                settings=settings, http=http, clock=clock, contract=chosen.spec.contract, random=chance, tell=tell
             ),
             service=TrustingService(addresses.service, chosen.spec.contract, http, tls),
             http=http,
@@ -279,6 +283,7 @@ async def opened(
             control=_control(ours) if ours else None,
             purse=RecordedPurse(of_this_run, recorder.record),
             security=on_record,
+            tell=tell,
         )
         yield Session(
             spec=chosen.spec,

@@ -9,9 +9,9 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from checks.facts.callbacks import shown
-from checks.facts.retry_after import http_date
 from checks.judging import or_finding, unless_finding
 from pipeline.contracts import Check, World
+from pipeline.retry_after import http_date
 from pipeline.spec import Duration, Frozen
 from pipeline.verdict import Finding, advice, failed, inconclusive, passed
 

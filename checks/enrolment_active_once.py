@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from checks.facts.payments import Standing, standing
+from checks.facts.payments import Standing, read_standing
 from checks.facts.smoke import Settled, Smoke, as_moments, settled
 from checks.judging import counted, or_finding, unless_finding
 from pipeline.contracts import Check, When, World
@@ -29,7 +29,7 @@ async def gather(world: World, params: Smoke) -> Activated:
     first = await settled(world, params)
     begun = world.clock.monotonic()
     await world.clock.sleep(SETTLE_S)
-    later = await standing(world, first.paid.created.reference)
+    later = await read_standing(world, first.paid.created.reference)
     return Activated(first, later, first.took_ms + round((world.clock.monotonic() - begun) * 1000))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from checks.facts.payments import Standing, standing, unpaid
+from checks.facts.payments import Standing, read_standing, unpaid
 from checks.judging import or_finding, unless_finding
 from pipeline.contracts import Check, SecurityEvent, When, World
 from pipeline.spec import NoParams
@@ -33,7 +33,7 @@ async def gather(world: World, _params: NoParams) -> Believed:
     world.security(SecurityEvent(world.clock.now(), "probe.sent", _NAME, said, created.reference))
     answer = await world.service.post_webhook(webhook.body, webhook.headers)
     await world.clock.sleep(SETTLE_S)
-    return Believed(created.reference, answer.status, answer.took_ms, await standing(world, created.reference))
+    return Believed(created.reference, answer.status, answer.took_ms, await read_standing(world, created.reference))
 
 
 @unless_finding

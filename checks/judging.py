@@ -18,6 +18,7 @@ from pipeline.errors import (
     TargetError,
     TollgateError,
 )
+from pipeline.recovery import classify
 from pipeline.verdict import Finding, Verdict
 
 Fact = TypeVar("Fact")
@@ -61,7 +62,8 @@ def finding_of(error: TollgateError) -> Finding | None:
     """The finding for what went wrong while observing; None when it is not a check's to judge."""
     for kind, verdict, remedy in _VERDICTS:
         if isinstance(error, kind):
-            return Finding(verdict, str(error) or type(error).__name__, error.remedy or remedy)
+            told = str(error) or type(error).__name__
+            return Finding(verdict, told, error.remedy or remedy, error_class=classify(error).name)
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from checks.facts.payments import Created, Standing, create, standing, unpaid
+from checks.facts.payments import Created, Standing, create, read_standing, unpaid
 from checks.judging import or_finding, unless_finding
 from pipeline.contracts import Check, When, World
 from pipeline.spec import NoParams
@@ -27,7 +27,7 @@ async def gather(world: World, _params: NoParams) -> WrongAmounts:
     tried = []
     for cents in (course.cents - 1, course.cents + 1):
         created = await create(world, course, cents)
-        tried.append((created, await standing(world, created.reference)))
+        tried.append((created, await read_standing(world, created.reference)))
     return WrongAmounts(control, course.cents, tuple(tried))
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from checks.facts.payments import Standing, standing, unpaid
+from checks.facts.payments import Standing, read_standing, unpaid
 from checks.facts.smoke import Smoke, on_loopback, settled
 from checks.judging import counted, or_finding, unless_finding
 from pipeline.contracts import Check, PayLink, SecurityEvent, When, World
@@ -44,14 +44,14 @@ class Repeated:
 @or_finding
 async def gather(world: World, params: Duplicates) -> Repeated:
     reference, link, paid = await _repeated_for(world, params)
-    before = await standing(world, reference)
+    before = await read_standing(world, reference)
     webhook = world.gateway.webhook(world.spec.contract.webhook, link.id, reference, "SUCCESS")
     answers = []
     for _ in range(REPEATS):
         answer = await world.service.post_webhook(webhook.body, webhook.headers)
         answers.append((answer.status, answer.took_ms))
     await world.clock.sleep(SETTLE_S)
-    return Repeated(reference, paid, before, tuple(answers), await standing(world, reference))
+    return Repeated(reference, paid, before, tuple(answers), await read_standing(world, reference))
 
 
 async def _repeated_for(world: World, params: Duplicates) -> tuple[str, PayLink, bool]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from checks.facts.payments import Standing, standing, unpaid
+from checks.facts.payments import Standing, read_standing, unpaid
 from checks.judging import or_finding, unless_finding
 from pipeline.contracts import Check, SecurityEvent, SignedWebhook, When, World
 from pipeline.spec import NoParams
@@ -122,13 +122,13 @@ async def _observe(world: World, purpose: str, forge: Callable[[Signed, Random],
     )
     control = Forged("correctly signed", signed.failure.body, signed.failure.headers)
     first = await _post(world, control)
-    before = await standing(world, reference)
+    before = await read_standing(world, reference)
     forged = []
     for one in forge(signed, world.random):
         world.security(SecurityEvent(world.clock.now(), "probe.sent", purpose, f"a webhook {one.label}", reference))
         forged.append(await _post(world, one))
     await world.clock.sleep(SETTLE_S)
-    after = await standing(world, reference)
+    after = await read_standing(world, reference)
     return Refusals(reference, first, before, tuple(forged), after, await _post(world, control))
 
 

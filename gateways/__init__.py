@@ -6,7 +6,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from pipeline.telling import silent
+
 if TYPE_CHECKING:
+    from random import Random
+
     import httpx
 
     from pipeline.contracts import Clock, Gateway, SigningScheme
@@ -14,10 +18,18 @@ if TYPE_CHECKING:
     from pipeline.spec import Contract
 
 
-def _ikhokha(settings: Settings, http: Callable[[], httpx.AsyncClient], clock: Clock, contract: Contract) -> Gateway:
+def _ikhokha(
+    settings: Settings,
+    http: Callable[[], httpx.AsyncClient],
+    clock: Clock,
+    contract: Contract,
+    random: Random | None = None,
+    tell: Callable[[str], None] = silent,
+) -> Gateway:
     from gateways.ikhokha import IKhokha
 
-    return IKhokha(settings, http, clock, SCHEMES[contract.webhook_scheme](settings, contract.webhook_tolerance))
+    scheme = SCHEMES[contract.webhook_scheme](settings, contract.webhook_tolerance)
+    return IKhokha(settings, http, clock, scheme, random=random, tell=tell)
 
 
 def _ikhokha_signing(settings: Settings, _tolerance_s: float) -> SigningScheme:
@@ -40,4 +52,6 @@ SCHEMES: Mapping[str, Callable[..., SigningScheme]] = MappingProxyType(
 """Name in `contract.webhook_scheme` of pipeline.yaml -> maker(settings, tolerance in s)."""
 
 GATEWAYS: Mapping[str, Callable[..., Gateway]] = MappingProxyType({"ikhokha": _ikhokha})
-"""Name in `gateway:` of pipeline.yaml -> maker(settings, http, clock, contract), which imports what it needs."""
+"""Name in `gateway:` of pipeline.yaml -> maker(settings, http, clock, contract, random, tell), which imports what it
+needs. `tell` is told what is asked again, by chance (`random`) not at once.
+"""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from random import Random, SystemRandom
 from typing import TYPE_CHECKING
 
 import httpx
@@ -20,8 +21,10 @@ from gateways import ikhokha_answers as answers
 from gateways import ikhokha_wire as wire
 from gateways.ikhokha_answers import API_KEY, Answer
 from gateways.ikhokha_line import SEE_STATUS, Line
+from pipeline.asking_again import Patience, retrying
 from pipeline.contracts import Clock, GatewayPayment, PayLink, PaymentRequest, SignedWebhook, SigningScheme
-from pipeline.errors import CredentialsRefused, GatewayGarbled, GatewayRefused, GatewayUnreachable
+from pipeline.errors import CredentialsRefused, GatewayGarbled, GatewayRefused
+from pipeline.telling import silent
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -29,22 +32,34 @@ if TYPE_CHECKING:
 TEST_MODE = "VITE_IKHOKHA_TEST_MODE"
 RETRY_ATTEMPTS = "VITE_IKHOKHA_RETRY_ATTEMPTS"
 RETRY_DELAY = "VITE_IKHOKHA_RETRY_DELAY"
+_TOO_MANY = 429
+_LONGEST_PAUSE_S = 60.0
 
 
 class IKhokha:
     """Implements contracts.Gateway for one account, as the settings name it.
 
     `http` makes clients that trust the environment's CA and follow no redirect. Reading requests are tried
-    VITE_IKHOKHA_RETRY_ATTEMPTS times in all while there is no answer; creating ones once, always.
+    VITE_IKHOKHA_RETRY_ATTEMPTS times in all while there is no answer, with pauses that grow from
+    VITE_IKHOKHA_RETRY_DELAY, and `tell` says so; creating ones once, always.
     """
 
     def __init__(
-        self, settings: Settings, http: Callable[[], httpx.AsyncClient], clock: Clock, scheme: SigningScheme
+        self,
+        settings: Settings,
+        http: Callable[[], httpx.AsyncClient],
+        clock: Clock,
+        scheme: SigningScheme,
+        *,
+        random: Random | None = None,
+        tell: Callable[[str], None] = silent,
     ) -> None:
         self.scheme = scheme
         self._settings = settings
-        self._line = Line(settings, http)
+        self._line = Line(settings, http, clock)
         self._clock = clock
+        self._random = random or SystemRandom()
+        self._tell = tell
 
     async def create(self, request: PaymentRequest) -> PayLink:
         """Makes a pay link. Sent once: after OutcomeUnknown a link may exist, and `settle` tells."""
@@ -128,12 +143,16 @@ class IKhokha:
             ) from None
 
     async def _read(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
-        for _ in range(self._tries() - 1):
-            try:
-                return await self._line.ask("GET", path, query=query)
-            except GatewayUnreachable:
-                await self._clock.sleep(self._pause())
-        return await self._line.ask("GET", path, query=query)
+        async def ask() -> Answer:
+            answer = await self._line.ask("GET", path, query=query)
+            if answer.status == _TOO_MANY:
+                raise answers.refused(answer, answers.as_object(answer.body) or {})
+            return answer
+
+        patience = Patience(
+            self._clock, self._random, self._tell, tries=self._tries(), first_s=self._pause(), most_s=_LONGEST_PAUSE_S
+        )
+        return await retrying(ask, patience)
 
     def _tries(self) -> int:
         return max(1, self._line.number(RETRY_ATTEMPTS, 3))

@@ -26,11 +26,12 @@ _ACCOUNT_REFUSED = frozenset({401, 403})
 
 @dataclass(frozen=True)
 class Answer:
-    """`asked` is method and address, for messages; `body` is bounded and decompressed."""
+    """`asked` is method and address, for messages; `body` is bounded and decompressed; `retry_after_s`: as it says."""
 
     asked: str
     status: int
     body: bytes
+    retry_after_s: float | None = None
 
 
 def accepted(answer: Answer, *, code_required: bool = False) -> Any:
@@ -125,7 +126,9 @@ def refused(answer: Answer, value: Mapping[str, Any]) -> GatewayRefused:
     else:
         remedy = "Compare the request with the gateway's documentation; its answer names what it did not accept."
     kind = CredentialsRefused if about_account else GatewayRefused
-    return kind(f"{answer.asked}: refused ({said})", remedy, status=answer.status, code=code)
+    error = kind(f"{answer.asked}: refused ({said})", remedy, status=answer.status, code=code)
+    error.retry_after_s = answer.retry_after_s
+    return error
 
 
 def garbled(answer: Answer, what: str) -> GatewayGarbled:

@@ -15,7 +15,10 @@ import httpx
 from gateways import ikhokha_answers as answers
 from gateways import ikhokha_wire as wire
 from gateways.ikhokha_answers import API_KEY, API_SECRET, API_URL, SEE_SETTINGS, Answer
+from pipeline import retry_after
+from pipeline.contracts import Clock
 from pipeline.errors import CredentialsRefused, GatewayGarbled, GatewayRefused, GatewayUnreachable, OutcomeUnknown
+from pipeline.retry_after import http_date
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -58,9 +61,10 @@ class _Journey:
 class Line:
     """Signs with the account that the settings name, each time anew. Nothing is tried twice."""
 
-    def __init__(self, settings: Settings, http: Callable[[], httpx.AsyncClient]) -> None:
+    def __init__(self, settings: Settings, http: Callable[[], httpx.AsyncClient], clock: Clock) -> None:
         self._settings = settings
         self._http = http
+        self._clock = clock
 
     async def ask(self, method: str, path: str, *, body: str = "", query: Mapping[str, str] | None = None) -> Answer:
         """Whatever the gateway itself answered, refusals too. A POST is taken to create something. See _Journey."""
@@ -82,7 +86,8 @@ class Line:
             async with asyncio.timeout(limit), self._http() as client:
                 request = client.stream(method, url, content=body.encode() or None, headers=headers, **options)
                 async with request as response:
-                    answer = Answer(asked, response.status_code, await _bounded(asked, response))
+                    body_read = await _bounded(asked, response)
+                    answer = Answer(asked, response.status_code, body_read, self._asked_for(response))
         except TimeoutError:
             raise journey.unanswered(f"no whole answer within {limit:g} s ({TIMEOUT})") from None
         except zlib.error as error:
@@ -90,8 +95,15 @@ class Line:
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: a redirect to no host name
             raise journey.unanswered(f"no answer ({type(error).__name__}: {error})") from error
         if answer.status in _NO_ANSWER_FROM or (answer.status >= 500 and not answers.is_refusal(answer)):
-            raise journey.unanswered(f"no answer from the gateway itself (HTTP {answer.status})")
+            no_answer = journey.unanswered(f"no answer from the gateway itself (HTTP {answer.status})")
+            no_answer.retry_after_s = answer.retry_after_s
+            raise no_answer
         return answer
+
+    def _asked_for(self, response: httpx.Response) -> float | None:
+        """The seconds of `Retry-After`, None where it is missing or unreadable; a date counts from the answer's own."""
+        now = http_date(response.headers.get("Date", ""), self._clock.now()) or self._clock.now()
+        return retry_after.parse(response.headers.get("Retry-After"), now).seconds
 
     def _base(self) -> str:
         base = self._settings.text(API_URL).strip().rstrip("/")

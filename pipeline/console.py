@@ -476,7 +476,7 @@ class Plain(ConsoleListener):
             self._line(told)
         self._line(f"the service: {report.answers.service}")
         if error := report.first_error:
-            self._line(f"first error: {error.told}")
+            self._line(f"first error{error.of_class}: {error.told}")
             if todo := _what_to_do(report):
                 self._line(f"what to do: {todo}" if not report.closed else f"its fix: {todo}")
         if manual := _numbered(report):
@@ -821,7 +821,7 @@ class Terminal(ConsoleListener):
         said = (sentence(self._short(report.summary)), story.not_passed(report))
         self._print(*self._folded("\n".join([*filter(None, said), f"The service: {report.answers.service}"])))
         if error := report.first_error:
-            self._heading("what went wrong first")
+            self._heading(f"what went wrong first{error.of_class}")
             self._print(*self._indented(error.told, 2, "red"))
             if todo := _what_to_do(report):
                 label, style = ("Its fix", "") if report.closed else ("What to do", "bold")

@@ -88,7 +88,9 @@ class TakenOver(LeaseLost):
 
 
 class GatewayError(TollgateError):
-    pass
+    """`retry_after_s`: the seconds after which the gateway may be asked again, None where it does not say."""
+
+    retry_after_s: float | None = None
 
 
 class GatewayUnreachable(GatewayError):

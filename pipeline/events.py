@@ -41,7 +41,8 @@ class Kind(StrEnum):
     STAGE_FINISHED = "stage.finished"
     """stage, outcome (done, failed, cancelled), took_s"""
     RUN_FAILED = "run.failed"
-    """stage, step, error, remedy: the first error, which nothing that follows may hide"""
+    """stage, step, error, remedy: the first error, which nothing that follows may hide; error_class, a name of
+    pipeline.recovery.CLASSES (older entries have none)"""
     RELEASE_MARKED = "release.marked"
     """release, state, why"""
     WAYBACK_STARTED = "wayback.started"

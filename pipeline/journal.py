@@ -3,7 +3,8 @@
 Every entry carries the SHA-256 of itself and of the entry before it; the head (number and hash of the last one) stands
 in a row of its own, changed in the same transaction. `verify` finds an entry that was changed, removed, put in,
 reordered or cut off. What it cannot see alone: somebody who may write the file and computes the hashes anew, the head's
-too, or who puts an older copy in its place. So the head is remembered outside of it as well (see heads.py).
+too, or who puts an older copy in its place. So the head is remembered outside of it as well (see heads.py). What
+nothing here can see: entries that somebody who may write the file adds at its end, with their hashes.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pipeline.asking import each, reading
+from pipeline.asking_again import Patience, retrying
 from pipeline.contracts import Clock, Gateway, GatewayPayment
 from pipeline.errors import ServiceGarbled
 from pipeline.service import Service
@@ -172,6 +173,7 @@ async def reconcile(
     settle: float,
     repair: bool,
     deliver: Deliver | None = None,
+    patience: Patience | None = None,
 ) -> Reconciliation:
     """Compares all payments made since `since`, giving those that do not agree `settle` seconds to.
 
@@ -182,8 +184,9 @@ async def reconcile(
     """
     links = _by_reference(await _made_since(gateway, clock, since))
     noted = _pending(links, clock.now())
+    patience = patience or Patience(clock)
     async with reading(service) as reader:
-        seen = await _ask(reader, links)
+        seen = await _ask(reader, links, patience)
         result, deadline = _compared(links, seen), clock.monotonic() + settle
         repaired: tuple[GatewayPayment, ...] | None = None
         while not result.ok and clock.monotonic() < deadline:
@@ -193,7 +196,7 @@ async def reconcile(
             await clock.sleep(_PAUSE_S)
             wrong = {mismatch.reference for mismatch in result.mismatches}
             links = {**links, **_by_reference(await _made_since(gateway, clock, since), wrong)}
-            seen = {**seen, **await _ask(reader, {reference: links[reference] for reference in wrong})}
+            seen = {**seen, **await _ask(reader, {reference: links[reference] for reference in wrong}, patience)}
             result = _compared(links, seen)
     again = repaired or ()
     return replace(result, repaired=tuple(one.reference for one in again), pending=noted, again=again)
@@ -236,10 +239,11 @@ def _pending(links: Links, now: datetime) -> tuple[GatewayPayment, ...]:
     )
 
 
-async def _ask(service: Service, links: Links) -> Mapping[str, Seen]:
+async def _ask(service: Service, links: Links, patience: Patience) -> Mapping[str, Seen]:
     async def one(reference: str) -> Seen:
-        activations = await service.activations(reference)
-        return Seen(activations, await _amount(service, reference) if _is_paid(links[reference]) else None)
+        activations = await retrying(lambda: service.activations(reference), patience)
+        asked = _is_paid(links[reference])
+        return Seen(activations, await retrying(lambda: _amount(service, reference), patience) if asked else None)
 
     return await each(links, one)
 

@@ -155,7 +155,8 @@ async def _compared(
     if result.ok:
         return finish(session, Exit.DONE, _summary(session, result), "", begun)
     remedy = _remedy(session, result, since, repair, apply=apply)
-    record(Kind.RUN_FAILED, stage=VERB, step=_COMPARE, error=_summary(session, result), remedy=remedy)
+    summary, kind = _summary(session, result), "books-disagree"
+    record(Kind.RUN_FAILED, stage=VERB, step=_COMPARE, error=summary, remedy=remedy, error_class=kind)
     return finish(session, Exit.REFUSED, _summary(session, result), remedy, begun)
 
 

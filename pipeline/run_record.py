@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from pipeline.contracts import ReleaseId, ReleaseRecord, ReleaseState, World
-from pipeline.errors import Exit, LeaseLost, PersonNeeded, TollgateError
+from pipeline.errors import Exit, LeaseLost, PersonNeeded, TollgateError, disk_error
 from pipeline.events import Kind
 from pipeline.lease import Claim, GivesWay, Lease, Owner
 from pipeline.plan import Plan
+from pipeline.recovery import classify
 from pipeline.session import Session
 from pipeline.stages import StepFailed, traceback_file, write_traceback
 from pipeline.standing import Open
@@ -151,6 +152,7 @@ def finish(session: Session, exit_code: Exit, summary: str, remedy: str, begun: 
 def record_failure(session: Session, failure: BaseException) -> tuple[str, str]:
     """Puts the first error on record; returns it with its remedy."""
     stage = step = ""
+    failure = disk_error(failure) or failure
     if isinstance(failure, StepFailed):
         stage, step = failure.step.stage, failure.step.name
     if isinstance(failure, TollgateError):
@@ -160,7 +162,8 @@ def record_failure(session: Session, failure: BaseException) -> tuple[str, str]:
         message = f"a bug of Tollgate: {type(failure).__name__}: {failure}"
         remedy = f"Report it with {traceback_file(session)}."
     message, remedy = session.redactor.text(message), session.redactor.text(remedy)  # they go on to the target's files
-    session.recorder.record(Kind.RUN_FAILED, stage=stage, step=step, error=message, remedy=remedy)
+    kind = classify(failure).name
+    session.recorder.record(Kind.RUN_FAILED, stage=stage, step=step, error=message, remedy=remedy, error_class=kind)
     return message, remedy
 
 
@@ -172,7 +175,7 @@ def exit_unchanged(failure: BaseException) -> Exit:
         case TollgateError():
             return failure.exit_code
         case _:
-            return Exit.BUG
+            return Exit.BUG if disk_error(failure) is None else Exit.REFUSED
 
 
 def last_verified(releases: Sequence[ReleaseRecord], *, but: ReleaseId | None) -> ReleaseId | None:

@@ -63,7 +63,7 @@ def _whole_runs(entries: Iterable[Entry], before: frozenset[str]) -> Iterable[En
 
 
 def open_or_begin_anew(
-    path: Path, *, clock: Clock, redactor: Redactor, around: Around | None = None
+    path: Path, *, clock: Clock, redactor: Redactor, around: Around | None = None, wait_s: float = 5.0
 ) -> tuple[Journal, Believed]:
     """The journal to go on with, and what was in the one that was set aside for it, if it was.
 
@@ -71,7 +71,7 @@ def open_or_begin_anew(
     """
 
     def opened() -> Journal:
-        return Journal.open(path, clock=clock, redactor=redactor, around=around)
+        return Journal.open(path, clock=clock, redactor=redactor, around=around, wait_s=wait_s)
 
     try:
         journal = opened()

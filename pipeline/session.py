@@ -119,7 +119,14 @@ class Session:
         settings = Settings(values, (), (f"kept with {release}",))
         self.redactor.add(settings.secrets())
         make = self.catalogue.gateways[self.spec.gateway]
-        gateway = make(settings=settings, http=self.world.http, clock=self.world.clock, contract=self.spec.contract)
+        gateway = make(
+            settings=settings,
+            http=self.world.http,
+            clock=self.world.clock,
+            contract=self.spec.contract,
+            random=self.world.random,
+            tell=self.world.tell,
+        )
         at = self.gateway_at(settings) or self.world.addresses.gateway
         addresses = replace(self.world.addresses, gateway=at)
         return replace(self.phase(release=release, **run), settings=settings, gateway=gateway, addresses=addresses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
 from dataclasses import dataclass, replace
 from datetime import UTC
@@ -13,21 +14,26 @@ from pipeline import checkpoints, command
 from pipeline.accepting import Acceptance, accept, entry_for
 from pipeline.acts import ACTS
 from pipeline.contracts import RestoreContext, Tell, World, kind_of
-from pipeline.errors import CommandFailed, LeaseLost, Refused, TollgateError
+from pipeline.errors import CommandFailed, LeaseLost, Refused, TollgateError, disk_error
 from pipeline.events import Kind
 from pipeline.facts import Facts
 from pipeline.plan import PlannedStage, PlannedStep
+from pipeline.recovery import classify
 from pipeline.session import Session
 from pipeline.telling import Manner
 from pipeline.verdict import Finding, Verdict
 
 
 class StepFailed(TollgateError):
-    """The first step of a stage that did not promote; what the run reports as its first error."""
+    """The first step of a stage that did not promote; what the run reports as its first error.
 
-    def __init__(self, step: PlannedStep, message: str, remedy: str) -> None:
+    `error_class`: as the finding says; '' where it is that of the error it was raised from.
+    """
+
+    def __init__(self, step: PlannedStep, message: str, remedy: str, *, error_class: str = "") -> None:
         super().__init__(message, remedy)
         self.step = step
+        self.error_class = error_class
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ async def _attempt(session: Session, world: World, step: PlannedStep, attempt: i
         if not limit.expired():
             outcome, error = "failed", f"a time limit inside it ran out: {late}"
         remedy = "Look at what it waited for in the output above; raise `timeout` only if that is healthy."
-        raise StepFailed(step, f"{step.name}: {error}", remedy) from None
+        raise StepFailed(step, f"{step.name}: {error}", remedy) from late
     except asyncio.CancelledError:
         outcome = "cancelled"
         raise
@@ -157,6 +163,9 @@ async def _attempt(session: Session, world: World, step: PlannedStep, attempt: i
         error, remedy = str(failure), failure.remedy
         raise StepFailed(step, f"{step.name}: {error}", remedy) from failure
     except Exception as bug:
+        if (disk := disk_error(bug, step.name)) is not None:
+            error, remedy = str(disk), disk.remedy
+            raise StepFailed(step, f"{step.name}: {error}", remedy) from disk
         error = f"a bug of Tollgate: {type(bug).__name__}: {bug}"
         raise
     finally:
@@ -176,7 +185,7 @@ def _outcome(step: PlannedStep, finding: Finding | None) -> str:
     if finding is None:
         return "done"
     if not finding.verdict.promotes:
-        raise StepFailed(step, f"{step.name}: {finding.reason}", finding.remedy)
+        raise StepFailed(step, f"{step.name}: {finding.reason}", finding.remedy, error_class=finding.error_class)
     return "skipped" if finding.verdict is Verdict.SKIPPED else "done"
 
 
@@ -233,9 +242,11 @@ async def _judged(session: Session, world: World, step: PlannedStep) -> Finding:
     except LeaseLost:
         raise
     except TollgateError as error:
-        return Finding(Verdict.ERROR, str(error), error.remedy or f"See docs/checks/{check.name}.md.")
+        fix = error.remedy or f"See docs/checks/{check.name}.md."
+        return Finding(Verdict.ERROR, str(error), fix, error_class=classify(error).name)
     except TimeoutError as error:
-        return Finding(Verdict.ERROR, f"a time limit inside the check ran out: {error}", "Look at the service's log.")
+        late = f"a time limit inside the check ran out: {error}"
+        return Finding(Verdict.ERROR, late, "Look at the service's log.", error_class=classify(error).name)
     except Exception as error:
         return _crashed(session, error)
 
@@ -248,11 +259,14 @@ def _teller(session: Session, step: PlannedStep) -> Tell:
 
 
 def _crashed(session: Session, error: Exception) -> Finding:
+    if (disk := disk_error(error)) is not None:
+        return Finding(Verdict.ERROR, str(disk), disk.remedy, error_class=classify(disk).name)
     write_traceback(session, error)
     return Finding(
         Verdict.ERROR,
         f"the check crashed: {type(error).__name__}: {error}",
         f"This is a bug in the check; the traceback is in {traceback_file(session)}.",
+        error_class=classify(error).name,
     )
 
 
@@ -351,12 +365,13 @@ def traceback_file(session: Session) -> Path:
 
 
 def write_traceback(session: Session, error: BaseException) -> None:
-    """Keeps a traceback of a bug for whoever mends it, redacted, mode 0600."""
+    """Keeps a traceback of a bug for whoever mends it, redacted, mode 0600; where there is room for it."""
     path = traceback_file(session)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    with path.open("a", encoding="utf-8") as log:
-        log.write(session.redactor.text("".join(traceback.format_exception(error))))
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        with path.open("a", encoding="utf-8") as log:
+            log.write(session.redactor.text("".join(traceback.format_exception(error))))
 
 
 def _since(world: World, begun: float) -> float:

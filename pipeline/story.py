@@ -168,10 +168,16 @@ class FirstError:
     step: str
     error: str
     remedy: str
+    error_class: str = ""
+    """As docs/errors.md has it, '' where it is not on record."""
 
     @property
     def place(self) -> str:
         return " / ".join(part for part in (self.stage, self.step) if part)
+
+    @property
+    def of_class(self) -> str:
+        return f" ({self.error_class})" if self.error_class else ""
 
     @property
     def told(self) -> str:
@@ -632,7 +638,7 @@ def _first_error(facts: _Facts, stages: Sequence[StageLine]) -> FirstError | Non
         data = recorded[0].data
         where = _text(data, "step")
         error = _text(data, "error").removeprefix(f"{where}: ")
-        return FirstError(_text(data, "stage"), where, error, _text(data, "remedy"))
+        return FirstError(_text(data, "stage"), where, error, _text(data, "remedy"), _text(data, "error_class"))
     if _outcome(facts.last(Kind.RUN_FINISHED)) is Outcome.DONE:
         return None
     steps = [(stage, step) for stage in stages for step in stage.steps]

@@ -55,6 +55,8 @@ class Finding:
     remedy: str = ""
     evidence: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     places: tuple[Place, ...] = ()
+    error_class: str = field(default="", compare=False)
+    """Where it stands for an error: its class in docs/errors.md."""
 
     def __post_init__(self) -> None:
         if not self.reason:

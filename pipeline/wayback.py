@@ -27,7 +27,7 @@ from pipeline.contracts import (
     World,
     kind_of,
 )
-from pipeline.errors import LeaseLost, TollgateError
+from pipeline.errors import LeaseLost, TollgateError, disk_error
 from pipeline.events import Kind
 from pipeline.plan import Plan, PlannedStep
 from pipeline.reconcile import reconcile
@@ -427,4 +427,6 @@ def _told(error: Exception) -> str:
         return f"not done in time {error}".strip()
     if isinstance(error, TollgateError):
         return f"{error} {error.remedy}".strip()
+    if (disk := disk_error(error)) is not None:
+        return f"{disk} {disk.remedy}"
     return f"{type(error).__name__}: {error}"

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.contracts import Completed, Fence, Fencing, Host, ReleaseId
-from pipeline.errors import ReleaseNotReady, TargetError
+from pipeline.errors import ReleaseNotReady, TargetError, disk_error
 from targets import layout
 from targets.ctl import PROTOCOL, QUICK_S, SupervisorClient, indented
 from targets.layout import Layout
@@ -199,6 +199,8 @@ def manifest_digest(content: bytes) -> str:
 
 
 def _disk(path: PurePosixPath, error: OSError) -> TargetError:
+    if (known := disk_error(error, str(path))) is not None:
+        return TargetError(str(known), known.remedy)
     return TargetError(
         f"{path}: {error.strerror or error}",
         "Look at space and permissions of that folder, then repeat the command.",

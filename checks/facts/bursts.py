@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from checks.facts.retry_after import NOT_SAID, RetryAfter, http_date, parse
 from pipeline.contracts import World
+from pipeline.retry_after import NOT_SAID, RetryAfter, http_date, parse
 
 if TYPE_CHECKING:
     import httpx

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from checks.judging import Unjudged, counted
+from pipeline.asking_again import Patience, retrying
 from pipeline.contracts import PayLink, World
 from pipeline.errors import ServiceGarbled
 from pipeline.spec import Course
@@ -114,9 +115,14 @@ async def standing(world: World, reference: str) -> Standing:
     return Standing(_status(payment), *_enrolled(enrolment))
 
 
+async def read_standing(world: World, reference: str) -> Standing:
+    """The same for a proof whose point is what the order became, not the first answer: no answer is asked again."""
+    return await retrying(lambda: standing(world, reference), Patience.of(world))
+
+
 async def link_of(world: World, reference: str) -> str:
     """The gateway's link ID of a payment of ours; '' where the service does not tell it. Raises ServiceUnreachable."""
-    answer = await world.service.payment(reference)
+    answer = await retrying(lambda: world.service.payment(reference), Patience.of(world))
     if answer.status != 200:
         return ""
     try:

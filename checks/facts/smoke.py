@@ -13,7 +13,7 @@ from pydantic import Field
 
 from checks.facts import pay_page, smoke_person
 from checks.facts import smoke_limits as limits
-from checks.facts.payments import Created, Standing, create, remedy_for, standing
+from checks.facts.payments import Created, Standing, create, read_standing, remedy_for
 from checks.facts.smoke_again import paid_for_already
 from checks.facts.smoke_limits import on_loopback
 from checks.judging import Unjudged, finding_of
@@ -215,7 +215,7 @@ async def _settle(world: World, payment: Paid) -> Settled:
     begun = world.clock.monotonic()
     known_ms: int | None = None
     while True:
-        found = await standing(world, payment.created.reference)
+        found = await read_standing(world, payment.created.reference)
         took_ms = _since_ms(world, begun)
         if known_ms is None and found.status == "paid":
             known_ms = took_ms

@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from checks.facts.retry_after import parse
 from checks.probes.probe import CLOSED, SILENT, Reply
 from pipeline.contracts import World
+from pipeline.retry_after import parse
 
 if TYPE_CHECKING:
     import httpx

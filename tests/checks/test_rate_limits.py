@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checks.facts.bursts import Burst, Met
-from checks.facts.retry_after import LONGEST_S, NOT_SAID, RetryAfter, http_date, parse
 from checks.rate_limits_in_force import CHECK, Limited, Limits, Pressed, judge
 from pipeline.clock import SystemClock
+from pipeline.retry_after import LONGEST_S, NOT_SAID, RetryAfter, http_date, parse
 from pipeline.verdict import Finding, Verdict
 from tests.checks.odd_servers import PAYMENTS, WEBHOOK, Answering, always, plain_world, serving, shop_world
 from tests.checks.worlds import QuickClock, ask, world

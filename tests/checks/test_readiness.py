@@ -22,8 +22,8 @@ from checks.artifact_as_built import files_of
 from checks.clock_agrees import CHECK as CLOCK
 from checks.clock_agrees import compare, seconds
 from checks.drill_recent import CHECK as DRILL
-from checks.facts.retry_after import http_date
 from pipeline.contracts import Addresses, Past, PastFinding, PastRun, ReleaseId, World
+from pipeline.retry_after import http_date
 from pipeline.verdict import Verdict
 from tests.checks.worlds import ask, at, random_text, world
 from tests.targets import areas

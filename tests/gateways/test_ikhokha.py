@@ -87,7 +87,7 @@ class Impatient(SystemClock):
 
 
 @asynccontextmanager
-async def peer(folder: Path, answer: Answer, **changes: str) -> AsyncIterator[Peer]:
+async def peer(folder: Path, answer: Answer, told: list[str] | None = None, **changes: str) -> AsyncIterator[Peer]:
     certificates = authority.ensure(folder / "tls", SystemClock().now())
     trust = ssl.create_default_context(cafile=certificates.ca)
     asked: list[tuple[str, str, dict[str, str], bytes]] = []
@@ -107,7 +107,7 @@ async def peer(folder: Path, answer: Answer, **changes: str) -> AsyncIterator[Pe
             return httpx.AsyncClient(verify=trust, trust_env=False, follow_redirects=False)
 
         values = settings(base, **changes)
-        yield Peer(_made(values, http, Impatient(slept)), asked, slept)
+        yield Peer(_made(values, http, Impatient(slept), told), asked, slept)
 
 
 @asynccontextmanager
@@ -161,8 +161,15 @@ def client_of(folder: Path, base: str, **changes: str) -> IKhokha:
     return _made(settings(base, **changes), http, SystemClock())
 
 
-def _made(values: Settings, http: Callable[[], httpx.AsyncClient], clock: Clock, **contract: Any) -> IKhokha:
-    made = GATEWAYS["ikhokha"](values, http, clock, Contract(**contract))
+def _made(
+    values: Settings,
+    http: Callable[[], httpx.AsyncClient],
+    clock: Clock,
+    told: list[str] | None = None,
+    **contract: Any,
+) -> IKhokha:
+    tell = (told if told is not None else []).append
+    made = GATEWAYS["ikhokha"](values, http, clock, Contract(**contract), tell=tell)
     assert isinstance(made, IKhokha)
     return made
 
@@ -454,7 +461,7 @@ async def test_paid_is_the_gateways_own_word(tmp_path: Path, status: str, paid: 
 
 
 async def test_reading_is_tried_again_while_there_is_no_answer(tmp_path: Path) -> None:
-    """A status is asked for as often as the settings say, with their pause, and the first answer counts."""
+    """A status is asked for as often as the settings say, their pause doubling, and the first answer counts."""
     answers = iter([hangs_up, raw(b"", 503), says(STATUS)])
 
     def in_turn(request: web.Request) -> Any:
@@ -462,11 +469,65 @@ async def test_reading_is_tried_again_while_there_is_no_answer(tmp_path: Path) -
 
     async with peer(tmp_path, in_turn, VITE_IKHOKHA_RETRY_DELAY="250") as at:
         assert (await at.client.status(LINK)).paid
-        assert (len(at.asked), at.slept) == (3, [0.25, 0.25])
+        assert len(at.asked) == 3
+        assert 0.125 <= at.slept[0] <= 0.375 and 0.25 <= at.slept[1] <= 0.75 and len(at.slept) == 2
     async with peer(tmp_path, hangs_up, VITE_IKHOKHA_RETRY_ATTEMPTS="2") as at:
         with pytest.raises(GatewayUnreachable):
             await at.client.status(LINK)
         assert len(at.asked) == 2
+
+
+def refuses_for(seconds: str, status: int) -> Answer:
+    def refuse(_request: web.Request) -> web.Response:
+        return web.Response(status=status, text="{}", headers={"Retry-After": seconds})
+
+    return refuse
+
+
+def then(*answers: Answer) -> Answer:
+    """Each once, in turn."""
+    waiting = iter(answers)
+
+    def answer(request: web.Request) -> Any:
+        return next(waiting)(request)
+
+    return answer
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_reading_waits_as_long_as_the_gateway_asks(tmp_path: Path, status: int) -> None:
+    """`Retry-After` of a 429 or 503 is waited for, and the reading asked again; the console is told."""
+    told: list[str] = []
+    async with peer(tmp_path, then(refuses_for("17", status), says(STATUS)), told=told) as at:
+        assert (await at.client.status(LINK)).paid
+        assert len(at.asked) == 2
+        assert 17 <= at.slept[0] < 18 and len(at.slept) == 1
+    (line,) = told
+    assert str(status) in line and "asked again in 17." in line and "(attempt 2 of 3)" in line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "status", "expected"),
+    [("3600", 503, GatewayUnreachable), ("3600", 429, GatewayRefused), ("soon", 429, GatewayRefused)],
+)
+async def test_who_asks_for_longer_than_a_minute_is_not_waited_for(
+    tmp_path: Path, seconds: str, status: int, expected: type[GatewayError]
+) -> None:
+    """A long `Retry-After`, or an unreadable one of a 429, ends the reading at once with what was answered."""
+    async with peer(tmp_path, refuses_for(seconds, status)) as at:
+        with pytest.raises(expected):
+            await at.client.status(LINK)
+        assert (len(at.asked), at.slept) == (1, [])
+
+
+@pytest.mark.parametrize("answer", [hangs_up, refuses_for("1", 503), refuses_for("1", 429)])
+async def test_a_creation_is_sent_once_whatever_the_gateway_asks_for(tmp_path: Path, answer: Answer) -> None:
+    """No `Retry-After` and no lost connection makes a second payment: the server counts one POST."""
+    async with peer(tmp_path, answer) as at:
+        with pytest.raises(GatewayError):
+            await at.client.create(REQUEST)
+        assert [(method, path) for method, path, _, _ in at.asked] == [("POST", wire.PAYMENT_PATH)]
+        assert at.slept == []
 
 
 async def test_the_history_is_signed_without_its_query_and_cut_to_the_time_asked(tmp_path: Path) -> None:

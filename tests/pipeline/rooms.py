@@ -303,7 +303,7 @@ class Shop:
 
     # -- contracts.Gateway
 
-    def till(self, *, settings: Settings, http: object, clock: object, contract: object) -> Any:
+    def till(self, *, settings: Settings, http: object, clock: object, contract: object, **_more: object) -> Any:
         self.tills.append(settings)
         return self
 
@@ -387,7 +387,7 @@ class Yard:
                     raise Killed
                 slot, journal = _AT_WORK.get()
                 await slot.guard()
-                return journal.entries()[-1]
+                return journal.entries(run)[-1]
 
             self.ground.before_change = before_change
             target = self.carrier or Target(
