@@ -56,6 +56,7 @@ def audit(flags: Flags) -> int:
 
 def _audited(chosen: wiring.Chosen, remembered: Sequence[Remembered]) -> tuple[Sequence[Break], int | None, str]:
     """The breaks, how many entries there are (None: there is no journal), and the hash of the last."""
+    from pipeline import heads
     from pipeline.chain import Break
 
     try:
@@ -66,7 +67,7 @@ def _audited(chosen: wiring.Chosen, remembered: Sequence[Remembered]) -> tuple[S
         return [Break(None, "the file cannot be opened", str(error), "the journal that was written")], 0, ""
     except TollgateError as error:
         raise PersonNeeded(f"the record cannot be verified: {error}", error.remedy) from error
-    return _without_journal(chosen, remembered), None, ""
+    return heads.missing(chosen.state / "journal.sqlite", remembered), None, ""
 
 
 def _read(journal: JournalReader, remembered: Sequence[Remembered]) -> tuple[Sequence[Break], int, str]:
@@ -75,19 +76,6 @@ def _read(journal: JournalReader, remembered: Sequence[Remembered]) -> tuple[Seq
         return breaks, 0, ""
     head = journal.head()
     return breaks, head.seq, head.hash if head.seq else ""
-
-
-def _without_journal(chosen: wiring.Chosen, remembered: Sequence[Remembered]) -> Sequence[Break]:
-    """Nothing was ever written where nothing is remembered."""
-    from pipeline.chain import FIRST, Head
-    from pipeline.heads import HeadFile, Roll
-
-    known = list(remembered)
-    try:
-        outside = HeadFile(chosen.state / "journal.sqlite").read()
-    except ValueError:
-        outside = None
-    return list(Roll([*known, *([outside] if outside else [])]).ended(Head(0, FIRST)))
 
 
 def _print(data: Mapping[str, Any]) -> None:
@@ -104,5 +92,6 @@ def _print(data: Mapping[str, Any]) -> None:
         if any("missing" in one.what for one in breaks):
             sys.stdout.write(f"{_ASIDE}\n")
         return
-    compared = f"; {data['reports']} reports have heads of it" if data["reports"] else ""
+    reports = data["reports"]
+    compared = f"; {reports} reports have heads of it" if reports > 1 else "; 1 report has its head" * reports
     sys.stdout.write(f"The chain of {data['entries']} entries is whole{compared}. Head: {data['head']}\n")

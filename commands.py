@@ -735,11 +735,12 @@ def _on_record(chosen: wiring.Chosen) -> Believed:
     """What of the record may be acted on; of one that cannot be opened nothing, and why."""
     from pipeline.chain import Break
     from pipeline.errors import RecordDamaged
+    from pipeline.heads import missing
     from pipeline.salvage import Believed, believed
 
     try:
         with wiring.recorded(chosen) as journal:
-            return believed(journal) if journal else Believed()
+            return believed(journal) if journal else Believed((), tuple(missing(chosen.state / "journal.sqlite")))
     except RecordDamaged as error:
         return Believed((), (Break(None, "the file cannot be opened", str(error), "a journal"),))
 

@@ -425,11 +425,11 @@ def _past(chosen: Chosen) -> Callable[[str], Past]:
 
 @contextmanager
 def recorded(chosen: Chosen) -> Iterator[JournalReader | None]:
-    """The environment's journal, for reading only; None when it has none yet."""
+    """The environment's journal, for reading only; None when it has none yet, or a crash left only its name."""
     from pipeline.journal import Journal
 
     path = chosen.state / "journal.sqlite"
-    if not path.exists():
+    if not path.exists() or path.stat().st_size == 0:
         yield None
         return
     with Journal.read(path) as journal:

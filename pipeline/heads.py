@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.chain import Break, Head
+from pipeline.chain import FIRST, Break, Head
 
 _LINE = re.compile(rb" *([0-9]{1,18}):([0-9a-f]{64})\n")
 _WIDTH = 18
@@ -80,6 +80,15 @@ def of_reports(folder: Path) -> tuple[Sequence[Remembered], Sequence[str]]:
         if isinstance(digest, str) and len(digest) == _HASH and (seq is None or isinstance(seq, int)):
             heads.append(Remembered(seq, digest, f"the report of run {path.parent.name}"))
     return heads, unread
+
+
+def missing(journal: Path, remembered: Sequence[Remembered] = ()) -> Sequence[Break]:
+    """What is missing where there is no journal: nothing where nothing is remembered."""
+    known = list(remembered)
+    with contextlib.suppress(ValueError):
+        outside = HeadFile(journal).read()
+        known += [outside] if outside else []
+    return list(Roll(known).ended(Head(0, FIRST)))
 
 
 class Roll:
