@@ -67,7 +67,7 @@ def _audited(chosen: wiring.Chosen, remembered: Sequence[Remembered]) -> tuple[S
         return [Break(None, "the file cannot be opened", str(error), "the journal that was written")], 0, ""
     except TollgateError as error:
         raise PersonNeeded(f"the record cannot be verified: {error}", error.remedy) from error
-    return heads.missing(chosen.state / "journal.sqlite", remembered), None, ""
+    return heads.missing(chosen.journal, remembered), None, ""
 
 
 def _read(journal: JournalReader, remembered: Sequence[Remembered]) -> tuple[Sequence[Break], int, str]:

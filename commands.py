@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pipeline.rollback_screen import Foreseen
     from pipeline.rolling_back import Choice, Look
     from pipeline.run_record import Outcome
-    from pipeline.salvage import Believed
     from pipeline.secrets import Redactor
     from pipeline.session import Session
 
@@ -207,10 +206,11 @@ async def _foretell_rollback(flags: Flags, chosen: wiring.Chosen, to: str | None
     """Shows what a rollback would do. Starts nothing, takes no lease, leaves nothing on record."""
     from pipeline import rollback_screen, rolling_back
     from pipeline.clock import SystemClock
+    from pipeline.salvage import believed_of
     from pipeline.tables import print_json
 
     said: list[str] = []
-    record = _on_record(chosen)
+    record = believed_of(chosen.journal)
     look = rolling_back.Look(
         environment=flags.env,
         target=await wiring.looking_at(chosen),
@@ -569,6 +569,7 @@ def _print_settings(
 def status(flags: Flags) -> int:
     async def verb() -> Exit:
         from pipeline.lease import held
+        from pipeline.salvage import believed_of
         from pipeline.standing import open_runs
 
         chosen = wiring.choose(flags.spec, flags.env)
@@ -578,7 +579,7 @@ def status(flags: Flags) -> int:
         if live is None and not problem and address is not None:
             problem = "closed: no release serves, visitors get 503"
         releases = await target.releases.all()
-        record = _on_record(chosen)
+        record = believed_of(chosen.journal)
         unfinished = open_runs(record.entries)
         from pipeline.contracts import SwitchName
 
@@ -729,20 +730,6 @@ def drill(flags: Flags, *, fault: str | None, every: bool, listing: bool) -> int
         return await play(flags.spec, fault=fault, every=every, listing=listing, as_json=flags.json)
 
     return ended(flags, verb)
-
-
-def _on_record(chosen: wiring.Chosen) -> Believed:
-    """What of the record may be acted on; of one that cannot be opened nothing, and why."""
-    from pipeline.chain import Break
-    from pipeline.errors import RecordDamaged
-    from pipeline.heads import missing
-    from pipeline.salvage import Believed, believed
-
-    try:
-        with wiring.recorded(chosen) as journal:
-            return believed(journal) if journal else Believed((), tuple(missing(chosen.state / "journal.sqlite")))
-    except RecordDamaged as error:
-        return Believed((), (Break(None, "the file cannot be opened", str(error), "a journal"),))
 
 
 def _entries(chosen: wiring.Chosen) -> Sequence[Entry]:

@@ -166,13 +166,10 @@ def choose_to_go_back(spec_path: str, environment: str, tell: Callable[[str], ob
 
 
 def _entries_in(state: Path) -> Sequence[Entry]:
-    from pipeline.journal import Journal
+    from pipeline.salvage import believed_of
 
-    if not (state / "journal.sqlite").exists():
-        return ()
     try:
-        with Journal.read(state / "journal.sqlite") as journal:
-            return journal.entries()
+        return believed_of(state / "journal.sqlite").entries
     except TollgateError:
         return ()  # what is wrong with pipeline.yaml must be told
 
@@ -240,7 +237,7 @@ async def opened(
     chosen.state.mkdir(parents=True, exist_ok=True)
     if changes:
         keep(chosen.state, chosen.text)
-    file, kept = chosen.state / "journal.sqlite", Believed()
+    file, kept = chosen.journal, Believed()
     if salvage and not _at_work(chosen):
         opening, kept = open_or_begin_anew(file, clock=clock, redactor=redactor, around=around)
     else:
@@ -428,7 +425,7 @@ def recorded(chosen: Chosen) -> Iterator[JournalReader | None]:
     """The environment's journal, for reading only; None when it has none yet, or a crash left only its name."""
     from pipeline.journal import Journal
 
-    path = chosen.state / "journal.sqlite"
+    path = chosen.journal
     if not path.exists() or path.stat().st_size == 0:
         yield None
         return

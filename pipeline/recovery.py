@@ -237,6 +237,14 @@ CLASSES: tuple[ErrorClass, ...] = (
         "`./inv status` shows who it is; wait for it, or end it. Delete nothing.",
     ),
     ErrorClass(
+        "taken-over",
+        "A rollback took this run over.",
+        (errors.TakenOver,),
+        (Does.REFUSE,),
+        "This run stops and changes nothing more; the rollback takes back what it changed. Exit 5.",
+        "See how the rollback ended: `./inv status`, `./inv history`.",
+    ),
+    ErrorClass(
         "lease-lost",
         "This run was away too long, and another may own the environment now.",
         (errors.LeaseLost,),

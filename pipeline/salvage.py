@@ -14,6 +14,7 @@ from pipeline.chain import Break
 from pipeline.contracts import Clock
 from pipeline.errors import RecordDamaged
 from pipeline.events import Entry, Kind
+from pipeline.heads import missing
 from pipeline.journal import Around, Journal, JournalReader
 from pipeline.secrets import Redactor
 
@@ -50,6 +51,17 @@ def believed(journal: JournalReader) -> Believed:
         return Believed((), breaks)
     last = max(one.seq or 0 for one in breaks)
     return Believed(tuple(_whole_runs(journal.entries(after=last), journal.runs_until(last))), breaks)
+
+
+def believed_of(path: Path) -> Believed:
+    """The same of a file that may be missing, or no journal at all. Raises TollgateError for one that is locked."""
+    if not path.exists() or path.stat().st_size == 0:
+        return Believed((), tuple(missing(path)))
+    try:
+        with Journal.read(path) as journal:
+            return believed(journal)
+    except RecordDamaged as error:
+        return Believed((), (Break(None, "the file cannot be opened", str(error), "a journal"),))
 
 
 def _whole_runs(entries: Iterable[Entry], before: frozenset[str]) -> Iterable[Entry]:
