@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.contracts import Clock
 from pipeline.errors import GatewayRefused, GatewayUnreachable, OutcomeUnknown, ServiceUnreachable
+from pipeline.retry_after import parse
 from pipeline.words import one_line
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from tenacity import RetryCallState
 
     from pipeline.contracts import World
+    from pipeline.service import Answer
 
 T = TypeVar("T")
 
+_BUSY = (429, 503)
 LONGEST_WAIT_S = 60.0
 """Who asks to be left alone for longer is not waited for: the step ends, and says so."""
 
@@ -68,6 +73,20 @@ def retry_after(error: BaseException | None) -> float | None:
     """The seconds that whoever refused asked for, None where nothing was said."""
     said = getattr(error, "retry_after_s", None)
     return max(0.0, said) if isinstance(said, int | float) else None
+
+
+def unless_busy(answer: Answer, now: datetime) -> Answer:
+    """The service's answer. Raises ServiceUnreachable for a 429 or 503 that says when to come again."""
+    said = next((value for name, value in answer.headers.items() if name.lower() == "retry-after"), None)
+    seconds = parse(said, now).seconds
+    if answer.status not in _BUSY or seconds is None:
+        return answer
+    busy = ServiceUnreachable(
+        f"{answer.method} {answer.path}: answered {answer.status} and asks for {seconds:g} s of patience",
+        "Look at the service's own log for what keeps it busy; `contract.limits` tells how much it takes.",
+    )
+    busy.retry_after_s = seconds
+    raise busy
 
 
 async def retrying(ask: Callable[[], Awaitable[T]], patience: Patience) -> T:

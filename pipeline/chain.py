@@ -17,6 +17,7 @@ FIRST = "0" * 64
 LINE_SCHEMA = 1
 """Of an exported line. Goes up when a member is renamed, removed or changes its meaning, not for a new kind."""
 
+_LONGEST = 400
 COLUMNS = "seq, run, at, kind, data, previous, hash"
 Row = tuple[Any, ...]
 """`COLUMNS` of one entry, of any type: who changes the file below SQL can make numbers of texts."""
@@ -46,6 +47,10 @@ class Break:
     expected: str
     run: str = ""
     kind: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("what", "found", "expected", "run", "kind"):
+            object.__setattr__(self, name, _shown(getattr(self, name), _LONGEST))
 
     def __str__(self) -> str:
         entry = f" ({self.kind} of run {self.run})" if self.run else ""
@@ -146,7 +151,7 @@ def _digest_of(row: Row) -> str:
     return _digest(f"{{{members}}}")
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, longest: int = 80) -> str:
     """Anything that a damaged file may hold, for a terminal."""
     text = value if isinstance(value, str) else f"a {type(value).__name__}"
-    return "".join(char if char.isprintable() else "?" for char in text[:80])
+    return "".join(char if char.isprintable() else "?" for char in text[:longest])

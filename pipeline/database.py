@@ -205,6 +205,10 @@ def _version(connection: sqlite3.Connection, path: Path, schema: Schema) -> int:
         return 0
     if made_by != _MADE_BY:
         raise _not_ours(path, schema.what)
+    if version < 1:
+        raise RecordDamaged(
+            f"{path}: the {schema.what} does not say its version", f"Restore it from a backup. {_ASIDE}"
+        )
     if version > schema.version:
         raise RecordUnusable(
             f"{path}: the {schema.what} is from a newer Tollgate: version {version}, known up to {schema.version}",

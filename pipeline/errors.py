@@ -123,7 +123,9 @@ class CapReached(TollgateError):
 
 
 class ServiceError(TollgateError):
-    pass
+    """`retry_after_s`: as of GatewayError."""
+
+    retry_after_s: float | None = None
 
 
 class ServiceUnreachable(ServiceError):

@@ -53,6 +53,8 @@ _SCHEMA = Schema(
         f"INSERT INTO head VALUES (1, 0, '{FIRST}')",  # noqa: S608
     ),
 )
+_TABLES = {text for text in _SCHEMA.statements if text.startswith("CREATE")}
+"""As SQLite keeps them: a trigger or a view that somebody adds could change what is written or read."""
 _AS_WRITTEN = f"SELECT {COLUMNS} FROM entries NOT INDEXED ORDER BY seq"  # noqa: S608
 """The entries as they stand in their table: a damaged index must hide none."""
 _MOST = 2**62
@@ -186,6 +188,10 @@ class JournalReader:
         for (problem,) in self._connection.execute("PRAGMA integrity_check(10)"):
             if problem != "ok":
                 yield Break(None, "the database is damaged", str(problem), "ok")
+        stored = {text for (text,) in self._connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")}
+        if stored != _TABLES:
+            strange = ", ".join(sorted(map(str, stored - _TABLES))) or "fewer tables"
+            yield Break(None, "the journal's tables are not those that were made", strange, "the tables of a journal")
 
     def _walk(self, roll: Roll) -> Iterator[Row | Break]:
         """The rows in their order, each after its breaks; then what is missing at the end."""

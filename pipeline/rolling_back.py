@@ -201,14 +201,16 @@ async def rollback(
             await choose(Look.of(session), to)  # nobody is stopped for a rollback that leads nowhere
         only = agreed.at_work if agreed is not None else None
         async with _holding(session, asker, only, interrupts) as (lease, met):
-            choice = await choose(Look.of(session, met or at_work), to)
+            look = Look.of(session, met or at_work)
+            choice = await choose(look, to)
             if agreed is not None and not _same(choice, agreed):
                 raise _not_agreed(session, choice, met)
             begun = session.world.clock.monotonic()
             interrupts.no_return()
             async with ending_on_record(session):
                 start(session, plan, session.phase(release=choice.release), lease, reason=reason)
-                record_breaks(session)
+                if look.broken:
+                    record_breaks(session)
                 try:
                     return await _roll_back(session, plan, choice, reason, begun)
                 except TollgateError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from checks.judging import Unjudged, counted
-from pipeline.asking_again import Patience, retrying
+from pipeline.asking_again import Patience, retrying, unless_busy
 from pipeline.contracts import PayLink, World
 from pipeline.errors import ServiceGarbled
 from pipeline.spec import Course
@@ -116,8 +116,14 @@ async def standing(world: World, reference: str) -> Standing:
 
 
 async def read_standing(world: World, reference: str) -> Standing:
-    """The same for a proof whose point is what the order became, not the first answer: no answer is asked again."""
-    return await retrying(lambda: standing(world, reference), Patience.of(world))
+    """The same for a proof whose point is what the order became, not the first answer: what may yet come is awaited."""
+
+    async def ask() -> Standing:
+        payment = unless_busy(await world.service.payment(reference), world.clock.now())
+        enrolment = unless_busy(await world.service.enrolment(reference), world.clock.now())
+        return Standing(_status(payment), *_enrolled(enrolment))
+
+    return await retrying(ask, Patience.of(world))
 
 
 async def link_of(world: World, reference: str) -> str:

@@ -297,6 +297,39 @@ def _rows(path: Path) -> Rows:
     return rows
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER quiet BEFORE INSERT ON entries BEGIN SELECT RAISE(IGNORE); END",
+        "CREATE VIEW other AS SELECT * FROM entries",
+        "DROP INDEX entries_of_run",
+        "PRAGMA user_version = 0",
+        "PRAGMA application_id = 7",
+    ],
+)
+def test_tables_that_are_not_those_of_a_journal_are_named(path: Path, statement: str) -> None:
+    """A trigger that would swallow entries, a table more or less, or a foreign mark on the file is a break."""
+    made(path, 3)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(statement)
+    connection.close()
+    assert read(path).breaks
+
+
+def test_what_a_break_shows_can_be_printed_anywhere(path: Path) -> None:
+    """Bytes that are no text, and codes that would steer a terminal, are shown as question marks."""
+    made(path, 3)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(
+        "UPDATE entries SET hash = cast(x'1b5b324aff' AS TEXT), run = cast(x'fe0a' AS TEXT) WHERE seq = 2"
+    )
+    connection.execute("UPDATE head SET hash = cast(x'ff1b' AS TEXT)")
+    connection.close()
+    told = read(path).breaks
+    assert len(told) >= 3
+    assert "".join(told).isprintable() and "".join(told).encode()
+
+
 def test_reports_remember_the_head_of_their_run(path: Path) -> None:
     """Without `journal.head` the reports of earlier runs still tell that the end was cut; one that is torn says so."""
     written = made(path, 6)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.asking_again import LONGEST_WAIT_S, Patience, may_be_asked_again, retrying
+from pipeline.asking_again import LONGEST_WAIT_S, Patience, may_be_asked_again, retrying, unless_busy
 from pipeline.clock import SystemClock
 from pipeline.errors import (
     CredentialsRefused,
@@ -110,6 +110,25 @@ async def test_an_answer_at_once_is_asked_once() -> None:
         assert (await retrying(lambda: asked(at.service), patient)).status == 503
         assert at.asked == ["GET"]
     assert clock.slept == []
+
+
+async def test_a_busy_service_is_given_the_time_it_asks_for() -> None:
+    """A 503 that says when to come again is no answer yet; one that does not say so is."""
+    busy = b"HTTP/1.1 503 No\r\nRetry-After: 4\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    patient, clock = patience()
+
+    async def asked(service: Service) -> Answer:
+        return unless_busy(await service.payment("smoke-1"), clock.now())
+
+    async with peer(busy, OK) as at:
+        assert (await retrying(lambda: asked(at.service), patient)).status == 200
+    assert 4 <= clock.slept[0] < 5 and len(clock.slept) == 1
+    async with peer(busy) as at:
+        with pytest.raises(ServiceUnreachable, match="answered 503 and asks for 4 s"):
+            await retrying(lambda: asked(at.service), patient)
+        assert len(at.asked) == 3
+    async with peer(busy.replace(b"Retry-After: 4", b"X: y")) as at:
+        assert (await retrying(lambda: asked(at.service), patient)).status == 503
 
 
 async def test_the_time_limit_of_the_step_ends_the_waiting() -> None:
