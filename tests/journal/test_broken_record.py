@@ -74,6 +74,7 @@ def test_of_a_broken_record_only_runs_after_the_break_are_believed(
 def test_a_run_that_was_resumed_after_the_break_is_not_whole(journal: Journal, path: Path) -> None:
     """What a resumed run had changed before the break is not known: it is not one that changed nothing."""
     tamper(path, "DELETE FROM entries WHERE run = 'three'")
+    journal.append("next", Kind.RUN_FINISHED, {"outcome": "done"})  # the break is told of this one
     journal.append("three", Kind.RUN_STARTED, {"verb": "deploy", "resumes": "three"})
     journal.append("four", Kind.RUN_STARTED, {"verb": "rollback", "resumes": ""})
     journal.append("three", Kind.RUN_FINISHED, {"outcome": "done"})
