@@ -193,7 +193,6 @@ def rollback(flags: Flags, *, to: str | None, reason: str, yes: bool, dry_run: b
                 lambda session: _roll_back(flags, chosen, session, to, reason, yes),
                 changes=True,
                 goes_back=True,
-                salvage=True,
             )
         except NoGoal as refused:
             _say_error(flags, refused.exit_code, str(refused), refused.remedy, releases=_rows(refused.releases))

@@ -188,14 +188,14 @@ async def opened(
     watch: float | None = None,
     around: Callable[[str, int], None] | None = None,
     goes_back: bool = False,
-    salvage: bool = False,
 ) -> AsyncIterator[Session]:
     """Everything a run works with. `release`: the run makes a new one; `continues`: it goes on with an unfinished run.
 
-    `goes_back`: no secret manager is asked, for what is gone back to has its settings kept beside it.
+    `goes_back`: no secret manager is asked, for what is gone back to has its settings kept beside it, and a damaged
+    journal is set aside.
 
     `changes`: the run may change the environment, so a release that was live is brought up first, as after a reboot.
-    `around` is the journal's: called before and after each entry. `salvage`: a damaged journal stops nothing.
+    `around` is the journal's: called before and after each entry.
     """
     from pipeline.clock import SystemClock
     from pipeline.journal import Journal
@@ -238,7 +238,7 @@ async def opened(
     if changes:
         keep(chosen.state, chosen.text)
     file, kept = chosen.journal, Believed()
-    if salvage and not _at_work(chosen):
+    if goes_back and not _at_work(chosen):
         opening, kept = open_or_begin_anew(file, clock=clock, redactor=redactor, around=around)
     else:
         opening = Journal.open(file, clock=clock, redactor=redactor, around=around)
