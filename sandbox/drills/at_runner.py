@@ -97,9 +97,12 @@ async def _stop_between_writes(scene: Scene, process: Process) -> None:
 def _is_stopped(process: Process) -> bool:
     """Raises ProcessLookupError when it has ended."""
     try:
-        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         raise ProcessLookupError from None
+    if state in "ZX":
+        raise ProcessLookupError
+    return state == "T"
 
 
 def _nobody_writes(scene: Scene) -> bool:
