@@ -231,11 +231,16 @@ async def _mark_bad(session: Session, release: ReleaseId, why: str) -> None:
     await session.world.target.releases.mark(release, ReleaseState.BAD, session.redactor.text(why))
 
 
+def limit_of(armed: Armed) -> float:
+    """Seconds that a checkpoint may take to be restored and confirmed: more where it captured that it needs more."""
+    return max(RESTORE_LIMIT, float(armed.captured.get("limit_s", 0)))
+
+
 async def _restore(session: Session, context: RestoreContext, armed: Armed) -> list[str]:
     """Restores one checkpoint and reads the world again. Returns what went wrong."""
     record, clock = session.recorder.record, session.world.clock
     checkpoint = session.catalogue.checkpoints[kind_of(armed.name)]
-    limit = max(RESTORE_LIMIT, float(armed.captured.get("limit_s", 0)))
+    limit = limit_of(armed)
     begun = clock.monotonic()
     record(Kind.CHECKPOINT_RESTORING, name=armed.name)
     confirmation, error = Confirmation(False, "not confirmed", "as captured"), ""

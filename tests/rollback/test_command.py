@@ -14,6 +14,7 @@ from pipeline.errors import Exit, TargetError
 from pipeline.events import Kind
 from pipeline.spec import CommandCheckpoint
 from pipeline.verdict import Finding, failed, passed
+from pipeline.wayback import Armed, limit_of
 from tests.pipeline.rooms import ALL, NEW, NEXT, OLD, STORY, Yard
 
 RULES = 'cache "everything"\r\n\tbut caf\u00e9s \\ '
@@ -163,4 +164,10 @@ async def test_way_back_of_a_run_that_named_no_release_leads_to_what_was_live(tm
     yard.verified(OLD)
     yard.says["watch.one"] = failed("it does not hold", "mend it")
     assert (await yard.deploy()).exit is Exit.RESTORED
-    assert yard.ground.live == OLD
+    assert (yard.ground.live, yard.told(Kind.REOPENED)[0]["release"]) == (OLD, OLD)
+
+
+def test_slow_checkpoint_has_the_time_that_it_captured() -> None:
+    """A migration of an hour may take its hour to go back; what captured no time has that of every checkpoint."""
+    assert limit_of(Armed("database", {"limit_s": 3600.0})) == 3600
+    assert limit_of(Armed("release", {"release": OLD})) == limit_of(Armed("command:cdn", {"limit_s": 1.0})) >= 60

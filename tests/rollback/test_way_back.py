@@ -110,3 +110,20 @@ async def test_target_that_cannot_reread_is_not_confirmed(area: TestArea) -> Non
     blind: Target = replace(area.target, releases=Blind())  # type: ignore[arg-type]
     confirmation = await CHECKPOINTS["release"].confirm(replace(area.context, target=blind), captured)
     assert not confirmation.ok
+
+
+async def test_schema_is_reverted_only_by_what_migrated_it(area: TestArea) -> None:
+    """A release that was staged anew since, with other files, is not trusted to take the migration back."""
+    await area.stage(NEW)
+    captured = {
+        "version": "1",
+        "release": NEW,
+        "manifest": "0" * 64,
+        "read": ["echo", "2"],
+        "irreversible": "",
+        "revert": ["touch", str(area.path / "ran")],
+        "timeout_s": 60.0,
+    }
+    with pytest.raises(TargetError, match=r"cannot be run: its manifest is [0-9a-f]{12}, it migrated as 000000000000"):
+        await CHECKPOINTS["database"].restore(area.context, captured)
+    assert not (area.path / "ran").exists()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from pipeline.contracts import ReleaseId
 from pipeline.errors import CommandFailed, ReleaseNotReady, TargetError
-from tests.targets.areas import TestArea, opened, started, stopped_after
+from tests.targets.areas import TestArea, opened, started, stopped_after, until
 
 R1 = ReleaseId("20260101T000000-aaaaaaa")
 LOOK = """
@@ -66,6 +68,27 @@ async def test_only_one_command_runs_at_a_time(area: TestArea) -> None:
     assert done.returncode == 75
     assert "still at work after 0.1 s: migrate of 0-dead, pid 17" in done.stderr
     assert not (area.path / "ran").exists()
+
+
+async def test_command_whose_starter_was_killed_is_waited_for_all_the_same(area: TestArea) -> None:
+    """What goes on although everything above it was killed keeps the next command out."""
+    await area.stage(R1)
+    path = area.path / "shared" / "data" / "parent"
+    words = ["sh", "-c", 'echo "$$ $PPID" > $DATA_DIR/new && mv $DATA_DIR/new $DATA_DIR/parent; exec sleep 600']
+    running = asyncio.create_task(area.target.commands.run(R1, words, timeout=300))
+
+    async def there() -> str:
+        return path.read_text() if path.exists() else ""
+
+    command, starter = map(int, (await until(there)).split())
+    try:
+        os.kill(starter, signal.SIGKILL)
+        done = await area.target.commands.run(R1, ["touch", str(area.path / "ran")], timeout=0.1)
+    finally:
+        os.kill(command, signal.SIGKILL)
+    assert (done.returncode, (area.path / "ran").exists()) == (75, False)
+    with pytest.raises(CommandFailed, match="was killed"):
+        await running
 
 
 async def test_command_that_does_not_end_is_ended_with_all_it_started(area: TestArea) -> None:
