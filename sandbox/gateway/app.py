@@ -26,7 +26,7 @@ from sandbox.gateway import assumptions as assumed
 from sandbox.gateway import orders, pages
 from sandbox.gateway.assumptions import Assumptions, Outcome
 from sandbox.gateway.faults import Faults
-from sandbox.gateway.store import NOT_LOOPBACK, PENDING, Payment, Store
+from sandbox.gateway.store import NOT_LOOPBACK, PENDING, TEST, Payment, Store
 from sandbox.gateway.webhooks import Sender, is_loopback
 from sandbox.logs import hide_cards, say
 
@@ -132,7 +132,14 @@ class Gateway:
             say(log, "payment.declined", reference=order.reference, amount=order.amount)
             return web.json_response(NOT_CREATED)
         payment = self._add(order)
-        say(log, "payment.created", paylink=payment.id, reference=payment.reference, amount=payment.amount)
+        say(
+            log,
+            "payment.created",
+            paylink=payment.id,
+            reference=payment.reference,
+            amount=payment.amount,
+            mode=payment.mode,
+        )
         return web.json_response(
             {
                 "responseCode": wire.OK,
@@ -205,7 +212,11 @@ class Gateway:
             "createdAt": payment.created_at,
             "amount": payment.amount + self.faults.amount_off,
             "description": payment.description,
+            **({"mode": payment.mode} if payment.mode == TEST else {}),
         }
+
+    def _is_final(self, payment: Payment) -> bool:
+        return payment.status in (wire.PAID, self.assumptions.status_test)
 
     # ---- the pay page --------------------------------------------------------------------------------------
 
@@ -213,7 +224,7 @@ class Gateway:
         payment = self._known(request.match_info["id"])
         if payment is None:
             return _no_such_link()
-        if payment.status == wire.PAID:
+        if self._is_final(payment):
             return pages.message_page(200, "Already paid", "This payment is complete.", payment.success_url)
         self.opened.setdefault(payment.id, self._now().astimezone(UTC).isoformat(timespec="milliseconds"))
         return pages.pay_page(payment, self.assumptions.cards)
@@ -224,7 +235,7 @@ class Gateway:
         if payment is None:
             return _no_such_link()
         fields = await _form(request)
-        if payment.status == wire.PAID:
+        if self._is_final(payment):
             raise _to(payment.success_url)
         if fields.get("action", "pay") == "cancel":
             self._settle(payment, self.assumptions.status_cancelled, None)
@@ -234,7 +245,8 @@ class Gateway:
         if card is None:
             return pages.pay_page(payment, self.assumptions.cards, wrong)
         if card.outcome is Outcome.APPROVED:
-            self._settle(payment, wire.PAID, wire.SUCCESS)
+            paid = self.assumptions.status_test if payment.mode == TEST else wire.PAID
+            self._settle(payment, paid, wire.SUCCESS)
             raise _to(payment.success_url)
         paid_meanwhile = not self._settle(payment, self.assumptions.status_failed, wire.FAILURE)
         raise _to(payment.success_url if paid_meanwhile else payment.failure_url)
@@ -245,6 +257,7 @@ class Gateway:
         changed = self.store.settle(
             payment.id,
             status,
+            final=(wire.PAID, self.assumptions.status_test),
             event=event,
             next_at=self._now().timestamp() + self.faults.webhook_delay_s,
             state=PENDING if local else NOT_LOOPBACK,

@@ -65,6 +65,8 @@ class Assumptions:
     status_pending: str = "PENDING"
     status_failed: str = "FAILED"
     status_cancelled: str = "CANCELLED"
+    status_test: str = "TEST"
+    """What a test payment becomes once its card was approved: never the word for money. Its webhook says SUCCESS."""
     link_alphabet: str = string.ascii_lowercase + string.digits
     link_length: int = 15
     smallest_amount: int = 1

@@ -6,8 +6,8 @@ POST /faults      {"outage": true}: changes the members given, answers them all;
 DELETE /faults    none of those is on any more
 POST /held        the same members, for as long as the connection lasts; answers with X-Held and a byte now and then
 DELETE /held/ID   ends it at once
-GET  /payments    newest first: paylinkID, reference, amount (cents), status, createdAt, description, callbackUrl,
-                  successUrl, failureUrl, cancelUrl ('' for none)
+GET  /payments    newest first: paylinkID, reference, amount (cents), mode (live, or test: no money moves), status,
+                  createdAt, description, callbackUrl, successUrl, failureUrl, cancelUrl ('' for none)
 GET  /deliveries  the latest tries first: paylinkID, reference, event, attempt, at, status, error, took_ms, state
 """
 
@@ -102,6 +102,7 @@ def application(gateway: Gateway, token: str) -> web.Application:
                     "paylinkID": payment.id,
                     "reference": payment.reference,
                     "amount": payment.amount,
+                    "mode": payment.mode,
                     "status": payment.status,
                     "createdAt": payment.created_at,
                     "description": payment.description,

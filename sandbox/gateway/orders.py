@@ -18,7 +18,7 @@ Judge = Callable[[Any, Assumptions], str]
 
 @dataclass(frozen=True)
 class Order:
-    """A valid request for a pay link. `amount` is cents, `cancel_url` may be ''."""
+    """A valid request for a pay link. `amount` is cents, `cancel_url` may be '', `mode` is live or test."""
 
     reference: str
     amount: int
@@ -27,6 +27,7 @@ class Order:
     success_url: str
     failure_url: str
     cancel_url: str
+    mode: str
 
 
 class Malformed(Exception):
@@ -55,6 +56,7 @@ def parse(body: bytes, assumptions: Assumptions) -> Order:
         success_url=flat["urls.successPageUrl"],
         failure_url=flat["urls.failurePageUrl"],
         cancel_url=flat.get("urls.cancelUrl", ""),
+        mode=flat["mode"],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,8 @@ CREATE TABLE IF NOT EXISTS payments (
     failure_url TEXT NOT NULL,
     cancel_url TEXT NOT NULL,
     status TEXT NOT NULL,
-    created_at TEXT NOT NULL
+    created_at TEXT NOT NULL,
+    mode TEXT NOT NULL DEFAULT 'live'
 ) STRICT;
 CREATE INDEX IF NOT EXISTS payments_by_reference ON payments (reference);
 CREATE TABLE IF NOT EXISTS webhooks (
@@ -44,6 +45,9 @@ CREATE TABLE IF NOT EXISTS attempts (
 ) STRICT;
 """
 
+LIVE, TEST = "live", "test"
+"""The modes of a payment: in `test` no money moves."""
+
 PENDING, DELIVERED, ABANDONED, NOT_LOOPBACK = "pending", "delivered", "abandoned", "not loopback"
 """The states of a webhook."""
 
@@ -62,6 +66,7 @@ class Payment:
     cancel_url: str
     status: str
     created_at: str
+    mode: str = LIVE
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,8 @@ class Store:
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("PRAGMA foreign_keys=ON")
         self._db.executescript(_SCHEMA)
+        with suppress(sqlite3.OperationalError):  # it has the column already
+            self._db.execute("ALTER TABLE payments ADD COLUMN mode TEXT NOT NULL DEFAULT 'live'")
         path.chmod(0o600)
 
     def close(self) -> None:
@@ -131,11 +138,25 @@ class Store:
         """All of them, newest first."""
         return list(self._select("ORDER BY rowid DESC"))
 
-    def settle(self, link_id: str, status: str, *, event: str | None, next_at: float, state: str) -> bool:
-        """Gives a payment its new status and owes the webhook `event`, both or neither. A paid one stays: False."""
+    def settle(
+        self,
+        link_id: str,
+        status: str,
+        *,
+        event: str | None,
+        next_at: float,
+        state: str,
+        final: Sequence[str] = (PAID,),
+    ) -> bool:
+        """Gives a payment its new status and owes the webhook `event`, both or neither.
+
+        One that has a status of `final` stays: False.
+        """
+        marks = ",".join("?" * len(final))
         with self._transaction():
             changed = self._db.execute(
-                "UPDATE payments SET status = ? WHERE id = ? AND status != ?", (status, link_id, PAID)
+                f"UPDATE payments SET status = ? WHERE id = ? AND status NOT IN ({marks})",  # noqa: S608 - marks only
+                (status, link_id, *final),
             )
             if changed.rowcount == 0:
                 return False

@@ -6,15 +6,17 @@ import asyncio
 import base64
 import hashlib
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
 import httpx
 import pytest
 
-from gateways import SCHEMES
+from gateways import GATEWAYS, SCHEMES
 from gateways import ikhokha_wire as wire
+from pipeline.clock import SystemClock
+from pipeline.spec import Contract
 from sandbox.gateway.assumptions import Assumptions
 from sandbox.gateway.pages import CardForm, judge, rand
 from sandbox.gateway.webhooks import is_loopback
@@ -375,3 +377,22 @@ async def _settled(at: Rig) -> list[dict[str, object]]:
     while at.gateway.store.owed():
         await at.client.status(at.gateway.store.payments()[0].id)
     return [dict(t) for t in await at.control.deliveries()]
+
+
+@pytest.mark.parametrize("word", ["TEST", "PAID"])
+async def test_a_test_payment_is_paid_by_card_and_is_no_money(tmp_path: Path, word: str) -> None:
+    """A payment of mode test can be paid by test card and sends its webhook, and nobody calls it paid."""
+    async with rig(tmp_path, assumptions=Assumptions(status_test=word)) as at:
+        client = GATEWAYS["ikhokha"](
+            settings(at.base, VITE_IKHOKHA_TEST_MODE="true"), at.http, SystemClock(), Contract()
+        )
+        link = await client.create(at.request("order-1"))
+        assert (await at.submit(link)).headers["Location"].endswith("/success?ref=order-1")
+        [webhook] = await at.merchant.has(1)
+        assert b'"SUCCESS"' in webhook.body
+        found, now = await client.status(link.id), SystemClock().now()
+        assert (found.status, found.paid) == (word, False)
+        assert not [one for one in await client.history(now - timedelta(hours=1), now) if one.paid]
+        [listed] = await at.control.payments()
+        assert (listed["mode"], listed["status"]) == ("test", word)
+        assert (await at.submit(link, DECLINED)).headers["Location"].endswith("/success?ref=order-1")

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from gateways import ikhokha_wire as wire
+from sandbox.drills.judge import activations, compare
 from sandbox.shoppers import DECLINED_CARD
 from tests.sandbox.shops import (
     WEBHOOK,
@@ -625,3 +626,95 @@ def test_the_constraint_itself_forbids_a_second_activation(area: Area, shop: Run
             )
     finally:
         database.close()
+
+
+# ---- test mode ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_test_mode(area: Area) -> Iterator[str]:
+    """Test mode is on; the token that may pass it."""
+    area.switch("test-mode", switched_on("token-of-the-run"))
+    yield "token-of-the-run"
+    area.switch("test-mode", None)
+
+
+def test_a_payment_of_test_mode_never_activates(
+    area: Area, shop: Running, gateway: SandboxGateway, in_test_mode: str
+) -> None:
+    """While test mode is on a customer who pays moves no money and gets no course, whatever webhook says SUCCESS."""
+    before = {outcome: shop.metric(f'payments_total{{outcome="{outcome}"}}') for outcome in ("success", "error")}
+    activated, reference = shop.metric("enrolments_activated_total"), new_reference()
+    created = shop.create(reference).json()
+    gateway.pay(created["paylinkUrl"])
+    answer = shop.webhook(*gateway.signed(created["paylinkID"], reference))
+    assert (answer.status_code, answer.json()["result"]) == (200, "test")
+    listed = gateway.payments(reference)[0]
+    assert (listed["mode"], listed["status"]) == ("test", "TEST")
+    assert (shop.status(reference), shop.activations(reference)) == ("pending", 0)
+    assert shop.metric("enrolments_activated_total") == activated
+    books = compare([listed], activations(area.shared / "data/orders.sqlite"))
+    assert not [one for one in books if reference in one]
+    after = {outcome: shop.metric(f'payments_total{{outcome="{outcome}"}}') for outcome in ("success", "error")}
+    assert after == before
+
+
+def test_a_gateway_that_takes_money_all_the_same_activates_no_test_payment(
+    area: Area, shop: Running, gateway: SandboxGateway, in_test_mode: str
+) -> None:
+    """A gateway that did not heed test mode and calls it PAID gets no course out of the shop: the books show it."""
+    reference = new_reference()
+    created = shop.create(reference).json()
+    with sqlite3.connect(gateway.addresses.settings.parent / "gateway" / "gateway.sqlite") as books:
+        books.execute("UPDATE payments SET status = 'PAID', mode = 'live' WHERE reference = ?", (reference,))
+    books.close()
+    answer = shop.webhook(*gateway.signed(created["paylinkID"], reference))
+    assert (answer.json()["result"], shop.activations(reference)) == ("test", 0)
+    told = compare(gateway.payments(reference), activations(area.shared / "data/orders.sqlite"))
+    assert [one for one in told if reference in one] == [f"I1: {reference} was paid 1 times and activated 0 times"]
+
+
+def test_the_proof_of_a_run_is_paid_for_real_in_test_mode(
+    shop: Running, gateway: SandboxGateway, in_test_mode: str
+) -> None:
+    """A run's proof goes the way of real money while customers are in test mode, so that it proves that way."""
+    reference = new_reference("smoke-")
+    wanted = {"reference": reference, "amount": 100, "currency": "ZAR", "course": "smoke-001"}
+    created = shop.client.post("/api/payments", json=wanted, headers={"X-Tollgate-Proof": in_test_mode})
+    gateway.pay(created.json()["paylinkUrl"])
+    assert eventually(lambda: shop.activations(reference) == 1), shop.log.read_text()
+    assert gateway.payments(reference)[0]["mode"] == "live"
+
+
+def test_ready_says_whether_test_mode_is_on(area: Area, shop: Running, in_test_mode: str) -> None:
+    """Whoever turned test mode on or off can read that the service obeys, and it stays ready."""
+    on = shop.client.get("/health/ready")
+    area.switch("test-mode", None)
+    assert (on.status_code, on.json()["test_mode"]) == (200, "on")
+    assert shop.client.get("/health/ready").json()["test_mode"] == "off"
+
+
+def test_what_was_made_in_test_mode_stays_a_test(
+    area: Area, shop: Running, gateway: SandboxGateway, in_test_mode: str
+) -> None:
+    """Switched off, test mode leaves no link behind that a customer could pay in vain: the reference is refused."""
+    reference = new_reference()
+    link = shop.create(reference).json()["paylinkUrl"]
+    area.switch("test-mode", None)
+    assert shop.create(reference).status_code == 409
+    gateway.pay(link)
+    other = new_reference()
+    shop.paid(other)
+    assert (shop.activations(reference), shop.activations(other)) == (0, 1)
+
+
+def test_an_order_made_before_test_mode_is_still_paid(area: Area, shop: Running, gateway: SandboxGateway) -> None:
+    """A customer who was about to pay when test mode went on gets the course that the money buys."""
+    reference = new_reference()
+    link = shop.create(reference).json()["paylinkUrl"]
+    area.switch("test-mode", switched_on())
+    try:
+        gateway.pay(link)
+        assert eventually(lambda: shop.activations(reference) == 1), shop.log.read_text()
+    finally:
+        area.switch("test-mode", None)

@@ -89,7 +89,7 @@ def build(
     settler = Settler(config, store, gateway, metrics, seams.same_cents)
     payments = Payments(config, seams, courses, store, gateway, metrics, switches, limit(), clock)
     webhooks = Webhooks(config, seams, Desk(store, settler, clock.monotonic), metrics, limit(), clock)
-    health = Health(config, store, gateway, connections, seams.says_ready, clock)
+    health = Health(config, store, gateway, connections, seams.says_ready, switches, clock)
 
     async def scrape(_request: web.Request) -> web.Response:
         return web.Response(body=metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

@@ -22,6 +22,7 @@ RESULTS = {
     Settled.MISMATCH: "denied",
     Settled.NOT_FOUND: "denied",
     Settled.AWAY: "deferred",
+    Settled.TEST: "test",
 }
 
 

@@ -64,15 +64,16 @@ class Link:
 
 @dataclass(frozen=True)
 class Status:
-    """What the gateway says of a payment; `cents` is None where it names no whole amount."""
+    """What the gateway says of a payment; `cents` is None where it names no whole amount. `test`: no money moved."""
 
     link_id: str
     word: str
     cents: int | None
+    test: bool = False
 
     @property
     def paid(self) -> bool:
-        return self.word == wire.PAID
+        return self.word == wire.PAID and not self.test
 
     @property
     def failed(self) -> bool:
@@ -105,15 +106,17 @@ class GatewayClient:
         self._config = config
         self._http = http
 
-    async def create(self, reference: str, cents: int, description: str, addresses: Addresses) -> Link:
-        """Makes a pay link. After NoAnswer one may exist all the same."""
+    async def create(
+        self, reference: str, cents: int, description: str, addresses: Addresses, *, test: bool = False
+    ) -> Link:
+        """Makes a pay link, in test mode where `test` or the settings say so. After NoAnswer one may exist."""
         body = wire.serialise(
             {
                 "entityID": self._config.app_id,
                 "amount": cents,
                 "currency": "ZAR",
                 "requesterUrl": addresses.home,
-                "mode": "test" if self._config.test_mode else "live",
+                "mode": "test" if test or self._config.test_mode else "live",
                 "description": description,
                 "paymentReference": reference,
                 "externalTransactionID": reference,
@@ -152,6 +155,7 @@ class GatewayClient:
             row["paylinkID"]
             for row in rows
             if isinstance(row, dict) and row.get("status") == wire.PAID and isinstance(row.get("paylinkID"), str)
+            if row.get("mode") != "test"
         )
 
     async def answers(self, timeout_s: float) -> None:
@@ -243,7 +247,7 @@ def _status(answer: dict[str, Any]) -> Status:
     link_id, word, cents = answer.get("paylinkID"), answer.get("status"), answer.get("amount")
     if not isinstance(link_id, str) or not _LINK_ID.fullmatch(link_id) or not isinstance(word, str):
         raise NoAnswer("a status answer without paylinkID and status")
-    return Status(link_id, word, cents if type(cents) is int else None)
+    return Status(link_id, word, cents if type(cents) is int else None, answer.get("mode") == "test")
 
 
 def _is_https(url: object) -> bool:

@@ -14,6 +14,7 @@ from .drain import Connections
 from .gateway import GatewayClient, GatewayError
 from .schemes import working
 from .store import Store
+from .switches import TEST_MODE, Switches
 
 _REMEMBERED_S = 2.0
 _ASK_WITHIN_S = 1.5
@@ -29,6 +30,7 @@ class Health:
         gateway: GatewayClient,
         connections: Connections,
         says_ready: bool,
+        switches: Switches,
         clock: Clock,
     ) -> None:
         self._config = config
@@ -36,6 +38,7 @@ class Health:
         self._gateway = gateway
         self._connections = connections
         self._says_ready = says_ready
+        self._switches = switches
         self._clock = clock
         self._asking = asyncio.Lock()
         self._gateway_said = ("", float("-inf"))
@@ -44,11 +47,18 @@ class Health:
         return answer(200, {"release": self._config.release})
 
     async def ready(self, _request: web.Request) -> web.Response:
-        """A gateway outage shows in the body and not in the status: it is no reason to take a release back."""
+        """A gateway outage shows in the body and not in the status: it is no reason to take a release back.
+
+        `test_mode` says whether the switch of that name is obeyed, so that whoever turned it can tell.
+        """
         webhook = working(self._config, self._clock.now().timestamp())
         parts = {"database": await self._database(), "webhook": webhook, "configuration": self._own()}
         status = 200 if all(said == "ok" for said in parts.values()) else 503
-        return answer(status, {"release": self._config.release, **parts, "gateway": await self._gateway_answers()})
+        said = {**parts, "gateway": await self._gateway_answers(), "test_mode": "on" if self._tests() else "off"}
+        return answer(status, {"release": self._config.release, **said})
+
+    def _tests(self) -> bool:
+        return self._switches.closed(TEST_MODE, None)
 
     def _own(self) -> str:
         """Settings are judged before the process listens; what is left is whether it still takes requests."""

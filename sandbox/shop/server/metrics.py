@@ -19,6 +19,7 @@ WEBHOOK_RESULTS: Mapping[str, str] = {
     "failed": "the gateway said that an attempt failed",
     "denied": "the gateway does not confirm what the webhook says",
     "unknown": "no order has this reference and paylink",
+    "test": "the payment was made in test mode: nothing is activated",
     "deferred": "the gateway could not be asked; it is asked again",
     "refused": "the signature is not the gateway's",
     "malformed": "signed, and not a webhook",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -17,7 +18,7 @@ from .metrics import Metrics
 from .seams import Seams
 from .settling import ASK_AGAIN_AFTER_S
 from .store import FAILED, PAID, UNKNOWN, Order, Store
-from .switches import MAINTENANCE, PAYMENTS_OFF, PROOF_HEADER, Switches
+from .switches import MAINTENANCE, PAYMENTS_OFF, PROOF_HEADER, TEST_MODE, Switches
 from .wanted import Wanted
 
 _CLOSED_S = 120
@@ -61,7 +62,7 @@ class Payments:
         wanted = self._seams.judge(body, self._courses)
         if isinstance(wanted, web.Response):
             return wanted
-        return await self._initialised(wanted, began)
+        return await self._initialised(replace(wanted, test=self._switches.closed(TEST_MODE, proof)), began)
 
     async def read(self, request: web.Request) -> web.Response:
         """The state of a payment, by its reference."""
@@ -77,6 +78,7 @@ class Payments:
                 "currency": order.currency,
                 "course": order.course,
                 "paylinkID": order.paylink_id,
+                "mode": "test" if order.test else "live",
             },
         )
 
@@ -102,6 +104,8 @@ class Payments:
         order, fresh = await self._seams.claim(self._store, wanted, until_settled_s)
         if not fresh and (order.course, order.amount) != (wanted.course.id, wanted.amount):
             return problem(409, "this reference was used for another payment")
+        if not fresh and order.test and not wanted.test:
+            return problem(409, "this reference was used in test mode; take a new one")
         if fresh:
             task = asyncio.create_task(self._initialise(wanted, began))
             self._creating[wanted.reference] = task
@@ -123,17 +127,18 @@ class Payments:
                 raise NoAnswer("create: the paylink belongs to another order")
         except GatewayError as error:
             known = isinstance(error, NotSent | Refused)
-            await self._not_created(reference, FAILED if known else UNKNOWN, None if known else 2.0, str(error))
+            await self._not_created(wanted, FAILED if known else UNKNOWN, None if known else 2.0, str(error))
             return self._seams.trouble(error)
         finally:
             self._metrics.initialised(reference, self._clock.monotonic() - began)
-        logs.info("payment.initialised", reference=reference, paylink_id=link.id, cents=wanted.amount)
+        logs.info("payment.initialised", reference=reference, paylink_id=link.id, cents=wanted.amount, test=wanted.test)
         return answer(201, {"paylinkUrl": link.url, "paylinkID": link.id})
 
-    async def _not_created(self, reference: str, status: str, check_after_s: float | None, found: str) -> None:
-        if await self._store.run(self._store.not_created, reference, status, check_after_s):
-            self._metrics.payment(reference, "error")
-        logs.warn("payment.not_initialised", reference=reference, found=found)
+    async def _not_created(self, wanted: Wanted, status: str, check_after_s: float | None, found: str) -> None:
+        counts = await self._store.run(self._store.not_created, wanted.reference, status, check_after_s)
+        if counts and not wanted.test:
+            self._metrics.payment(wanted.reference, "error")
+        logs.warn("payment.not_initialised", reference=wanted.reference, found=found)
 
     async def _find(self, reference: str) -> Order | None:
         if not REFERENCE.fullmatch(reference):

@@ -48,12 +48,14 @@ class Limits:
 
 async def claim(store: Store, wanted: Wanted, until_settled_s: float) -> tuple[Order, bool]:
     """The order of the reference, and whether it is new and ours to create at the gateway."""
-    return await store.run(store.claim, wanted.reference, wanted.course.id, wanted.amount, until_settled_s)
+    claimed = (wanted.reference, wanted.course.id, wanted.amount, until_settled_s)
+    return await store.run(store.claim, *claimed, test=wanted.test)
 
 
 async def link(client: GatewayClient, wanted: Wanted, addresses: Addresses) -> Link:
     """Asks the gateway for a paylink, once. Raises GatewayError."""
-    return await client.create(wanted.reference, wanted.amount, f"Course {wanted.course.title}", addresses)
+    about = f"Course {wanted.course.title}"
+    return await client.create(wanted.reference, wanted.amount, about, addresses, test=wanted.test)
 
 
 def addresses(config: Config, wanted: Wanted) -> Addresses:

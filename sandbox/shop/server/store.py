@@ -36,7 +36,8 @@ _SCHEMA = (
         failed_at REAL,         -- of an attempt whose failure is not counted yet
         next_check_at REAL,     -- when the gateway is asked again; NULL: never
         checks INTEGER NOT NULL DEFAULT 0,
-        woken INTEGER NOT NULL DEFAULT 0  -- a webhook came and the gateway could not be asked
+        woken INTEGER NOT NULL DEFAULT 0, -- a webhook came and the gateway could not be asked
+        test INTEGER NOT NULL DEFAULT 0   -- made in test mode: no money moves, nothing is activated
     )""",
     "CREATE INDEX IF NOT EXISTS orders_next_check ON orders (next_check_at) WHERE next_check_at IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS orders_failed ON orders (failed_at) WHERE failed_at IS NOT NULL",
@@ -57,7 +58,9 @@ _SCHEMA = (
         why TEXT NOT NULL
     )""",
 )
-_COLUMNS = "reference, course, amount, currency, status, paylink_id, paylink_url, created_at, outcome, checks, woken"
+_COLUMNS = (
+    "reference, course, amount, currency, status, paylink_id, paylink_url, created_at, outcome, checks, woken, test"
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Order:
     outcome: str | None
     checks: int
     woken: bool
+    test: bool
+    """Made in the gateway's test mode: whatever is said of it, it activates nothing."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class Store:
         with self._change():
             for statement in _SCHEMA:
                 self._db.execute(statement)
+            self._grow()
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Raises sqlite3.OperationalError when the database stays busy."""
@@ -114,13 +120,15 @@ class Store:
 
     # ---- orders ------------------------------------------------------------------------------------------
 
-    def claim(self, reference: str, course: str, amount: int, check_after_s: float) -> tuple[Order, bool]:
+    def claim(
+        self, reference: str, course: str, amount: int, check_after_s: float, *, test: bool = False
+    ) -> tuple[Order, bool]:
         """The order of `reference`, and whether it is new and ours to create at the gateway."""
         with self._change():
             fresh = self._db.execute(
-                "INSERT INTO orders (reference, course, amount, currency, status, created_at, next_check_at)"
-                " VALUES (?, ?, ?, 'ZAR', ?, ?, ?) ON CONFLICT DO NOTHING",
-                (reference, course, amount, CREATING, self._now(), self._now() + check_after_s),
+                "INSERT INTO orders (reference, course, amount, currency, status, created_at, next_check_at, test)"
+                " VALUES (?, ?, ?, 'ZAR', ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (reference, course, amount, CREATING, self._now(), self._now() + check_after_s, test),
             ).rowcount
             order = self.find(reference)
         if order is None:
@@ -302,6 +310,12 @@ class Store:
             raise
         self._db.execute("COMMIT")
 
+    def _grow(self) -> None:
+        """Adds what a database of an older release has not; both releases go on writing to it."""
+        names = [row[1] for row in self._db.execute("PRAGMA table_info(orders)")]
+        if "test" not in names:
+            self._db.execute("ALTER TABLE orders ADD COLUMN test INTEGER NOT NULL DEFAULT 0")
+
     def _any(self, query: str, instant: float) -> bool:
         """Asks without the write lock: a quiet shop writes nothing."""
         return self._db.execute(f"{query} LIMIT 1", (instant,)).fetchone() is not None
@@ -325,4 +339,4 @@ class Store:
 
 def _as_order(row: tuple[Any, ...]) -> Order:
     order = Order(*row)
-    return replace(order, woken=bool(order.woken))
+    return replace(order, woken=bool(order.woken), test=bool(order.test))

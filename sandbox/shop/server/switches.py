@@ -10,6 +10,8 @@ from pathlib import Path
 PROOF_HEADER = "X-Tollgate-Proof"
 MAINTENANCE = "maintenance"
 PAYMENTS_OFF = "payments-off"
+TEST_MODE = "test-mode"
+"""Closed by it: the way to real money. New payments are made in the gateway's test mode."""
 
 
 class Switches:

@@ -15,11 +15,12 @@ from .config import REFERENCE, Course
 
 @dataclass(frozen=True)
 class Wanted:
-    """A valid request for a payment, in cents."""
+    """A valid request for a payment, in cents. `test`: made in the gateway's test mode, and never activated."""
 
     reference: str
     amount: int
     course: Course
+    test: bool = False
 
 
 Judge = Callable[[bytes, Mapping[str, Course]], Wanted | web.Response]

@@ -26,8 +26,8 @@ Members = dict[str, Any]
 class _Addressed(Wanted):
     """A request that says where the gateway shall send its webhook and the customer; '' where it does not."""
 
-    success: str
-    callback: str
+    success: str = ""
+    callback: str = ""
 
 
 def _members(body: bytes) -> Members:
@@ -177,7 +177,7 @@ def _with_addresses(careful: Judge) -> Judge:
         urls = members.get("urls")
         said = {**(urls if isinstance(urls, dict) else {}), **members}
         success, callback = (_first(said, names) for names in (("successUrl", "successPageUrl"), ("callbackUrl",)))
-        return _Addressed(judged.reference, judged.amount, judged.course, success, callback)
+        return _Addressed(judged.reference, judged.amount, judged.course, judged.test, success, callback)
 
     return judge
 
