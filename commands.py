@@ -179,18 +179,20 @@ def _unfinished(chosen: wiring.Chosen) -> Any:
     return found[0]
 
 
-def rollback(flags: Flags, *, to: str | None, reason: str, yes: bool, dry_run: bool = False) -> int:
+def rollback(
+    flags: Flags, *, to: str | None, reason: str, yes: bool, dry_run: bool = False, test_mode: bool = False
+) -> int:
     async def verb() -> Exit:
         from pipeline.rolling_back import NoGoal
 
         chosen = wiring.choose_to_go_back(flags.spec, flags.env, sys.stderr.write)
         try:
             if dry_run:
-                return await _foretell_rollback(flags, chosen, to)
+                return await _foretell_rollback(flags, chosen, to, test_mode)
             return await run(
                 flags,
                 chosen,
-                lambda session: _roll_back(flags, chosen, session, to, reason, yes),
+                lambda session: _roll_back(flags, chosen, session, to, reason, yes, test_mode),
                 changes=True,
                 goes_back=True,
             )
@@ -201,7 +203,7 @@ def rollback(flags: Flags, *, to: str | None, reason: str, yes: bool, dry_run: b
     return ended(flags, verb)
 
 
-async def _foretell_rollback(flags: Flags, chosen: wiring.Chosen, to: str | None) -> Exit:
+async def _foretell_rollback(flags: Flags, chosen: wiring.Chosen, to: str | None, test_mode: bool) -> Exit:
     """Shows what a rollback would do. Starts nothing, takes no lease, leaves nothing on record."""
     from pipeline import rollback_screen, rolling_back
     from pipeline.clock import SystemClock
@@ -222,11 +224,13 @@ async def _foretell_rollback(flags: Flags, chosen: wiring.Chosen, to: str | None
         at_work=_at_work(chosen),
         broken=record.told,
     )
-    seen = await _foreseen(chosen, look, await rolling_back.choose(look, to), said)
+    choice = await rolling_back.choose(look, to, test_mode=test_mode)
+    seen = await _foreseen(chosen, look, choice, said)
     if flags.json:
         print_json(rollback_screen.as_data(seen))
     else:
         again = f"./inv rollback --env {flags.env}" + (f" --to {to}" if to else "")
+        again += " --test-mode" if test_mode else ""
         sys.stdout.write(f"{rollback_screen.screen(seen)}\nNothing was changed. To do it: `{again}`\n")
     return Exit.DONE
 
@@ -252,14 +256,14 @@ async def _foreseen(
 
 
 async def _roll_back(
-    flags: Flags, chosen: wiring.Chosen, session: Session, to: str | None, reason: str, yes: bool
+    flags: Flags, chosen: wiring.Chosen, session: Session, to: str | None, reason: str, yes: bool, test_mode: bool
 ) -> Outcome:
     """Shows the screen, asks where somebody must say yes, and then does that and nothing else."""
     from pipeline import rollback_screen, rolling_back
 
     said: list[str] = []
     look = replace(rolling_back.Look.of(session, _at_work(chosen)), tell=said.append)
-    choice = await rolling_back.choose(look, to)
+    choice = await rolling_back.choose(look, to, test_mode=test_mode)
     refused = False
     try:
         seen = await _foreseen(chosen, look, choice, said, read_all=not yes)
@@ -273,17 +277,19 @@ async def _roll_back(
     by, plan = owner(session), _plan(chosen, "rollback", ("prove",))
     agreed = choice if asks else None
     at_work = choice.at_work
-    return await rolling_back.rollback(session, plan, by, to=to, reason=reason, agreed=agreed, at_work=at_work)
+    return await rolling_back.rollback(
+        session, plan, by, to=to, reason=reason, agreed=agreed, at_work=at_work, test_mode=test_mode
+    )
 
 
 def _rows(releases: Sequence[ReleaseRecord]) -> list[Mapping[str, Any]]:
     return [{"release": one.id, "state": one.state.value, "since": one.since} for one in releases]
 
 
-async def confirm(env: str) -> None:
+async def confirm(env: str, verb: str = "rollback") -> None:
     """Raises Usage where nobody can be asked, Refused for any other answer; Ctrl-C ends it at once."""
     if sys.stdin is None or not sys.stdin.isatty():
-        raise Usage(f"rollback of {env} asks before it acts, and nobody is at the keyboard", "Add --yes.")
+        raise Usage(f"{verb} of {env} asks before it acts, and nobody is at the keyboard", "Add --yes.")
     sys.stderr.write(f"Type the environment's name to go on ({env}): ")
     sys.stderr.flush()
     if (await _typed()).strip() != env:
@@ -589,6 +595,7 @@ def status(flags: Flags) -> int:
             "problem": problem or None,
             "maintenance": await _door(target, SwitchName.MAINTENANCE),
             "payments": await _door(target, SwitchName.PAYMENTS_OFF, on="open"),
+            "test mode": await _door(target, SwitchName.TEST_MODE),
             "lease": held(chosen.lease_file),
             "record": f"{record.told}; `./inv audit --env {flags.env}`" if record.breaks else None,
             "unfinished": [

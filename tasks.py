@@ -167,6 +167,7 @@ def probe(
         "reason": "Why, for the record.",
         "yes": "Do not ask (for jobs).",
         "dry-run": "Show what would be done, and change nothing.",
+        "test-mode": "Open with test mode on: new payments move no money until `./inv open`.",
     }
 )
 def rollback(
@@ -178,11 +179,65 @@ def rollback(
     reason: str = "",
     yes: bool = False,
     dry_run: bool = False,
+    test_mode: bool = False,
 ) -> None:
     """Go back to the last verified release, confirm it, prove it, reopen."""
     import commands
 
-    _end(commands.rollback(_flags(c, env, spec, json), to=to, reason=reason, yes=yes, dry_run=dry_run))
+    flags = _flags(c, env, spec, json)
+    _end(commands.rollback(flags, to=to, reason=reason, yes=yes, dry_run=dry_run, test_mode=test_mode))
+
+
+@task(
+    help={
+        **COMMON,
+        "reason": "Why, for the record and for whoever opens again.",
+        "payments": "Only new payments; pages stay.",
+        "test-mode": "Only money: new payments are made in the gateway's test mode.",
+    }
+)
+def close(
+    c: Context,
+    env: str = "sandbox",
+    spec: str = SPEC,
+    json: bool = False,
+    reason: str = "",
+    payments: bool = False,
+    test_mode: bool = False,
+) -> None:
+    """Close at once: pages and new payments answer 503, webhooks stay open. A run at work respects it."""
+    import doors
+
+    _end(doors.close(_flags(c, env, spec, json), payments=payments, test_mode=test_mode, reason=reason))
+
+
+@task(
+    name="open",
+    help={
+        **COMMON,
+        "reason": "Why, for the record.",
+        "maintenance": "Only pages.",
+        "payments": "Only new payments.",
+        "test-mode": "Only money: new payments are real again.",
+        "yes": "Do not ask (for jobs).",
+    },
+)
+def open_(
+    c: Context,
+    env: str = "sandbox",
+    spec: str = SPEC,
+    json: bool = False,
+    reason: str = "",
+    maintenance: bool = False,
+    payments: bool = False,
+    test_mode: bool = False,
+    yes: bool = False,
+) -> None:
+    """Open what persons closed, where a verified release serves and is ready."""
+    import doors
+
+    only = {"maintenance": maintenance, "payments": payments, "test_mode": test_mode}
+    _end(doors.open_(_flags(c, env, spec, json), **only, reason=reason, yes=yes))
 
 
 @task(
@@ -427,6 +482,8 @@ def _namespace() -> Any:
         smoke,
         probe,
         rollback,
+        close,
+        open_,
         reconcile,
         status,
         history,

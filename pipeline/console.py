@@ -21,6 +21,7 @@ from rich.text import Text
 
 from pipeline import story
 from pipeline.accepting import State
+from pipeline.contracts import SwitchName
 from pipeline.events import Entry, Event, Kind, Output
 from pipeline.qr import as_lines, modules
 from pipeline.quickness import quickness
@@ -296,6 +297,8 @@ def _story_line(entry: Entry, short: Callable[[str], str], quick: str = "") -> t
             return "way back", f"{short(str(data.get('why')))}; {to}"
         case Kind.PAYMENTS_CLOSED:
             return "closed", "No new payments are taken; webhooks stay open."
+        case Kind.DOOR_CLOSED | Kind.DOOR_OPENED:
+            return _door(entry.kind, data)
         case Kind.CHECKPOINT_CONFIRMED:
             return _confirmed(data)
         case Kind.RECONCILED:
@@ -303,7 +306,8 @@ def _story_line(entry: Entry, short: Callable[[str], str], quick: str = "") -> t
         case Kind.REOPENED:
             release = data.get("release")
             told = f"Release {release} takes payments again" if release else "No release is live, as before"
-            return "open", f"{quick}." if quick else f"{told}{_after(data)}."
+            tests = " in test mode, no money moves" if release and data.get("test_mode") else ""
+            return "open", f"{quick}{tests}." if quick else f"{told}{tests}{_after(data)}."
         case Kind.CLOSED if str(data.get("how")).startswith(story.NOT_CLOSED):
             return "NOT CLOSED", f"The service is {data['how']}"
         case Kind.CLOSED:  # why is told by what stands before it, and by the manual steps at the end
@@ -314,6 +318,14 @@ def _story_line(entry: Entry, short: Callable[[str], str], quick: str = "") -> t
             return "note", f"Run {data.get('of_run')}, left unfinished, was put right by run {data.get('by_run')}."
         case _:
             return None
+
+
+def _door(kind: Kind, data: Mapping[str, Any]) -> tuple[str, str]:
+    door, who = str(data.get("door")), data.get("who")
+    opened, tests = kind is Kind.DOOR_OPENED, door == SwitchName.TEST_MODE
+    mark = ("test off" if opened else "test mode") if tests else ("open" if opened else "closed")
+    told = f"closed since {data.get('since')} by {who}" if opened else f"by {who}, until a person opens it"
+    return mark, f"{door}, {told}: {data.get('why')}"
 
 
 def _after(data: Mapping[str, Any]) -> str:
@@ -633,6 +645,7 @@ _STYLES = {
     "verified": "green",
     "bad": "yellow",
     "closed": "yellow",
+    "test mode": "yellow",
     "cancelled": "yellow",
     "INCONCLUSIVE": "yellow",
     "interrupted": "yellow",

@@ -171,6 +171,7 @@ class Traffic(Protocol):
 class SwitchName(StrEnum):
     MAINTENANCE = "maintenance"
     PAYMENTS_OFF = "payments-off"
+    TEST_MODE = "test-mode"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipeline import report, story
+from pipeline.contracts import SwitchName
 from pipeline.events import Entry, Kind
 from pipeline.reconcile import TODO, Wrong
 from pipeline.story import FirstError, Phase, RestoredLine, ServiceState
@@ -127,7 +128,7 @@ def build(entries: Sequence[Entry], run: str) -> Incident | None:
         payments=payments,
         compared=_compared(own),
         spans=_spans(entries, told, own, runs, bad),
-        todo=tuple(dict.fromkeys(_todo(whole, bad, payments))),
+        todo=tuple(dict.fromkeys([*_todo(whole, bad, payments), *_tests(told, whole)])),
     )
 
 
@@ -229,6 +230,15 @@ def _closed_payments(_data: Mapping[str, Any]) -> str:
     return "no new payments; webhooks stay open"
 
 
+def _door_closed(data: Mapping[str, Any]) -> str:
+    done = "on" if _text(data, "door") == "test-mode" else "closed"
+    return f"{_text(data, 'door')} {done}, by {_text(data, 'who')}: {_text(data, 'why')}; a person opens it"
+
+
+def _door_opened(data: Mapping[str, Any]) -> str:
+    return f"{_text(data, 'door')} opened by a person"
+
+
 def _confirmed(data: Mapping[str, Any]) -> str:
     name = _text(data, "name")
     if data.get("ok") is True:
@@ -277,6 +287,8 @@ _TOLD: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = MappingProxyType(
         Kind.RUN_FAILED: _failed,
         Kind.WAYBACK_STARTED: _back,
         Kind.PAYMENTS_CLOSED: _closed_payments,
+        Kind.DOOR_CLOSED: _door_closed,
+        Kind.DOOR_OPENED: _door_opened,
         Kind.CHECKPOINT_CONFIRMED: _confirmed,
         Kind.RECONCILED: _reconciled,
         Kind.REOPENED: _reopened,
@@ -385,6 +397,17 @@ def _settle(what: str) -> str:
         return TODO[Wrong(what)]
     except ValueError:
         return "Settle it by hand with the gateway's dashboard."
+
+
+def _tests(told: Sequence[Entry], whole: story.RunReport) -> Iterator[str]:
+    turned = (entry.kind is Kind.DOOR_CLOSED and entry.data.get("door") == SwitchName.TEST_MODE for entry in told)
+    if any(turned):
+        env = whole.header.environment
+        where = "" if env in (None, "sandbox") else f" --env {env}"
+        yield (
+            "Test mode is on: whoever buys pays nothing and gets nothing. "
+            f"`./inv open --test-mode{where}` lets customers pay again."
+        )
 
 
 def _cents(value: object) -> int | None:

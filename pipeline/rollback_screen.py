@@ -33,6 +33,7 @@ from pipeline.words import NOT_RECORDED, count, fold, instant, one_line, printab
 
 WIDTH = 80
 _LABEL = 14
+_TEST_MODE = SwitchName.TEST_MODE.value
 _MOST = 2
 """Lines that one fact or step may fill, so that all fits a terminal of 24 lines; `--json` has all of it."""
 
@@ -238,17 +239,22 @@ def _door(name: SwitchName, switch: SwitchOn) -> Door:
 # ---- what will be done, in its order -----------------------------------------------------------------------
 
 
+_TESTS = Step("test mode", "on: new payments move no money until `./inv open`")
+
+
 async def _steps(
     look: Look, choice: Choice, records: Mapping[ReleaseId, ReleaseRecord], proofs: Sequence[PlannedStep]
 ) -> list[Step]:
     """The way back, in words, in the order of pipeline.wayback."""
     if choice.settles_only:
-        return [Step("run", f"{one.run} is set aside; what it staged is marked bad") for one in choice.unfinished]
+        aside = [Step("run", f"{one.run} is set aside; what it staged is marked bad") for one in choice.unfinished]
+        return [*aside, *([_TESTS] if choice.test_mode else [])]
     shut, doors = in_turn(look.checkpoints, await _with_doors(look, choice.armed))
     steps = [Step("close", "no new payments; webhooks stay open")]
     if choice.bad is not None and choice.bad in records and records[choice.bad].state is not ReleaseState.BAD:
         steps.append(Step("mark", f"{choice.bad} becomes bad; nothing goes back to it"))
     steps += [_restoring(look.checkpoints[kind_of(one.name)], one) for one in shut]
+    steps += [_TESTS] if choice.test_mode else []
     since = f"since {instant(choice.since)}"
     if choice.release is None:
         steps.append(Step("reconcile", f"{since}: what was paid is listed for the next release"))
@@ -256,7 +262,8 @@ async def _steps(
         names = ", ".join(step.name for step in proofs)
         steps.append(Step("prove", f"{count(len(proofs), 'proof')}: {names}" if proofs else "no proof is planned"))
         steps.append(Step("reconcile", f"{since}; lost webhooks are sent again"))
-    return steps + [_restoring(look.checkpoints[kind_of(one.name)], one) for one in doors]
+    left = [one for one in doors if one.name != _TEST_MODE or not choice.test_mode]
+    return steps + [_restoring(look.checkpoints[kind_of(one.name)], one) for one in left]
 
 
 async def _with_doors(look: Look, armed: Sequence[Armed]) -> list[Armed]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pipeline.acts import mark
@@ -19,6 +19,7 @@ from pipeline.contracts import (
     Target,
     kind_of,
 )
+from pipeline.doors import test_mode_on
 from pipeline.errors import Exit, LeaseHeld, NothingToRestore, PersonNeeded, Refused, TollgateError
 from pipeline.events import Entry, Kind
 from pipeline.interrupts import Interrupts
@@ -103,10 +104,17 @@ class Choice:
     settles_only: bool = False
     at_work: str = ""
     """The deploy that is stopped or waited for first, or was; '' for none."""
+    test_mode: bool = False
+    """It opens with test mode on: asked for now, or of the rollback that this one goes on with."""
 
 
-async def choose(look: Look, to: str | None) -> Choice:
+async def choose(look: Look, to: str | None, *, test_mode: bool = False) -> Choice:
     """Decides what a rollback goes back to; changes nothing. Raises NoGoal with what is allowed."""
+    choice = await _chosen(look, to)
+    return replace(choice, test_mode=test_mode or any(one.test_mode for one in choice.unfinished))
+
+
+async def _chosen(look: Look, to: str | None) -> Choice:
     if look.broken:
         look.tell(f"{look.broken}; what is gone back to is decided by what the target says of its releases")
     releases = await look.target.releases.all()
@@ -187,6 +195,7 @@ async def rollback(
     reason: str,
     agreed: Choice | None = None,
     at_work: str = "",
+    test_mode: bool = False,
 ) -> Outcome:
     """Goes back to a verified release: what an unfinished run had armed, the one named, or the last before the live.
 
@@ -202,7 +211,7 @@ async def rollback(
         only = agreed.at_work if agreed is not None else None
         async with _holding(session, asker, only, interrupts) as (lease, met):
             look = Look.of(session, met or at_work)
-            choice = await choose(look, to)
+            choice = await choose(look, to, test_mode=test_mode)
             if agreed is not None and not _same(choice, agreed):
                 raise _not_agreed(session, choice, met)
             begun = session.world.clock.monotonic()
@@ -260,12 +269,13 @@ def _not_agreed(session: Session, choice: Choice, stopped: str) -> TollgateError
 def _same(one: Choice, other: Choice) -> bool:
     """Whether both lead to the same end. How far a deploy is that is stopped on the way there may differ."""
     if one.at_work and one.at_work == other.at_work:
-        return one.release == other.release
-    return (one.live, one.release, one.bad, one.settles_only) == (
+        return (one.release, one.test_mode) == (other.release, other.test_mode)
+    return (one.live, one.release, one.bad, one.settles_only, one.test_mode) == (
         other.live,
         other.release,
         other.bad,
         other.settles_only,
+        other.test_mode,
     )
 
 
@@ -274,9 +284,11 @@ async def _roll_back(session: Session, plan: Plan, choice: Choice, reason: str, 
         for one in choice.unfinished:
             if one.release is not None:
                 await _discard_left(session, one.release, choice.why_that)
+        if choice.test_mode:
+            await test_mode_on(session, reason or _WHY, proof="", serves=choice.live is not None)
         supersede(session, choice.unfinished)
-        live = choice.live or "nothing"
-        return finish(session, Exit.DONE, f"{choice.why_that}; {live} is live as before", "", begun)
+        live, tests = choice.live or "nothing", ", with test mode on" if choice.test_mode else ""
+        return finish(session, Exit.DONE, f"{choice.why_that}; {live} is live as before{tests}", "", begun)
     way = Way(
         why=reason or _WHY,
         release=choice.release,
@@ -284,6 +296,7 @@ async def _roll_back(session: Session, plan: Plan, choice: Choice, reason: str, 
         of_run=next((one.run for one in choice.unfinished if one.changed), session.world.run.id),
         bad=choice.bad,
         since=choice.since,
+        test_mode=choice.test_mode,
     )
     restored = Outcome(session.world.run.id, Exit.DONE, way.why)
     return await take_back(session, plan, way, begun, restored, choice.unfinished)

@@ -38,6 +38,8 @@ class Open:
     going_back: bool
     closed: bool
     stands_at: str
+    test_mode: bool = False
+    """A rollback was to open with test mode on, and was killed before it could."""
 
     @property
     def resumable(self) -> bool:
@@ -93,6 +95,7 @@ def _open(run: str, entries: Sequence[Entry], going_back: bool) -> Open | None:
         going_back=going_back or back is not None,
         closed=any(entry.kind is Kind.CLOSED for entry in entries),
         stands_at=_described(entries[-1]),
+        test_mode=back is not None and bool(back.data.get("test_mode")) and entries[-1].kind is not Kind.RUN_FINISHED,
     )
 
 

@@ -823,10 +823,23 @@ def _live(facts: _Facts, header: Header) -> Live:
             case _:
                 pass
     asked = header.verb not in _LOOKING
-    return Live(state, release, _live_sentence(state, release, why, asked=asked))
+    return Live(state, release, _live_sentence(state, release, why, asked=asked) + _doors(facts))
 
 
-_LOOKING = ("validate", "verify", "smoke", "probe", "reconcile", "drill", "drill.one")
+def _doors(facts: _Facts) -> str:
+    """The doors that a person closed or opened in this run, by the last word on each; '' for none."""
+    last = {
+        _text(entry.data, "door"): entry.kind
+        for entry in facts.entries
+        if entry.kind in (Kind.DOOR_CLOSED, Kind.DOOR_OPENED)
+    }
+    shut = [door for door, kind in last.items() if kind is Kind.DOOR_CLOSED]
+    opened = [door for door, kind in last.items() if kind is Kind.DOOR_OPENED]
+    told = f" On until `./inv open`: {', '.join(shut)}." if shut else ""
+    return told + (f" Off: {', '.join(opened)}." if opened else "")
+
+
+_LOOKING = ("validate", "verify", "smoke", "probe", "reconcile", "close", "open", "drill", "drill.one")
 """Verbs whose runs do not ask which release was verified last: that they name none says nothing."""
 
 

@@ -27,6 +27,7 @@ from pipeline.contracts import (
     World,
     kind_of,
 )
+from pipeline.doors import keep_closed, test_mode_on
 from pipeline.errors import LeaseLost, TollgateError, disk_error
 from pipeline.events import Kind
 from pipeline.plan import Plan, PlannedStep
@@ -65,6 +66,8 @@ class Way:
     bad: ReleaseId | None
     since: datetime
     """Payments made since then are reconciled."""
+    test_mode: bool = False
+    """A person asked that the shop opens with test mode on."""
 
 
 class End(Enum):
@@ -93,6 +96,7 @@ async def go_back(session: Session, plan: Plan, way: Way) -> End:
         of_run=way.of_run,
         bad=way.bad,
         since=way.since.isoformat(),
+        test_mode=way.test_mode,
     )
     problems: list[str] = []
     await _tried(problems, "closing payments", _close_payments(session, way))
@@ -107,7 +111,7 @@ async def go_back(session: Session, plan: Plan, way: Way) -> End:
         problems.append(f"a bug of Tollgate: {_told(bug)}")
     if problems:
         return await _stay_closed(session, way, problems)
-    record(Kind.REOPENED, release=way.release, took_s=round(clock.monotonic() - begun, 3))
+    record(Kind.REOPENED, release=way.release, took_s=round(clock.monotonic() - begun, 3), test_mode=way.test_mode)
     return End.REOPENED
 
 
@@ -118,6 +122,11 @@ async def _put_back(session: Session, plan: Plan, way: Way, context: RestoreCont
     """
     shut, doors, problems = _split(session.catalogue.checkpoints, way.armed)
     problems += await _restore_each(session, context, shut)
+    if way.test_mode:
+        proof, serves = closed_by(session, "").proof, way.release is not None and not problems
+        await _tried(problems, "test mode", test_mode_on(session, way.why, proof=proof, serves=serves))
+        asked = {SwitchName.TEST_MODE.value: session.catalogue.checkpoints[SwitchName.TEST_MODE.value]}
+        doors = [Armed(one.name, await asked[one.name].capture(context)) if one.name in asked else one for one in doors]
     if sound and not problems and way.release is not None:
         problems += await _prove_and_reconcile(session, plan, way, way.release)
     if way.release is None:
@@ -125,6 +134,7 @@ async def _put_back(session: Session, plan: Plan, way: Way, context: RestoreCont
     if sound and not problems:
         for armed in doors:
             problems += await _restore(session, context, armed)
+        await _tried(problems, "doors that a person closed meanwhile", keep_closed(session))
     return problems
 
 

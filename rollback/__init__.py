@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.contracts import Checkpoint
-from rollback import command, database, maintenance, payments, release, settings, traffic
+from rollback import command, database, maintenance, payments, release, settings, test_mode, traffic
 
 CHECKPOINTS: Mapping[str, Checkpoint] = {
     checkpoint.name: checkpoint
@@ -21,5 +21,6 @@ CHECKPOINTS: Mapping[str, Checkpoint] = {
         settings.CHECKPOINT,
         maintenance.CHECKPOINT,
         payments.CHECKPOINT,
+        test_mode.CHECKPOINT,
     )
 }

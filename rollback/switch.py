@@ -1,4 +1,4 @@
-"""What the checkpoints of the two switches have in common."""
+"""What the checkpoints of the switches have in common."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ class SwitchCheckpoint:
 
     reopens = True
 
-    def __init__(self, name: str, switch: SwitchName, off: str) -> None:
-        """`off`: what it means for customers that the switch is off."""
+    def __init__(self, name: str, switch: SwitchName, off: str, *, on: str = "stays closed") -> None:
+        """`off`: what it means for customers that the switch is off; `on`: how it is told that it stays."""
         self.name = name
         self._switch = switch
         self._off = off
+        self._on = on
 
     async def capture(self, context: RestoreContext) -> Captured:
         found = await context.target.switches.read(self._switch)
@@ -36,7 +37,7 @@ class SwitchCheckpoint:
     def in_words(self, captured: Captured) -> str:
         """A door that a person closed is theirs to open."""
         switch = _switch(captured)
-        return self._off if switch is None else f"stays closed, since {switch.since} by {switch.who}: {switch.why}"
+        return self._off if switch is None else f"{self._on}, since {switch.since} by {switch.who}: {switch.why}"
 
     def _said(self, value: SwitchOn | None) -> str:
         if value is None:

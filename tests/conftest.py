@@ -10,6 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 _TOGETHER = (
     "tests/checks/test_rate_limits.py",
     "tests/cli/test_commands.py",
+    "tests/cli/test_doors.py",
     "tests/cli/test_inv.py",
     "tests/cli/test_people.py",
     "tests/cli/test_probe.py",

@@ -180,7 +180,7 @@ async def test_screen_after_a_rollback_that_needs_a_person(yard: Yard) -> None:
     assert "unfinished rollback run-2; closed, a person is needed" in text
     assert f"goes back to {OLD} because run run-2 was going back to it" in text
     assert "maintenance on since 2" in text and "by thandi, run run-2: proof.two" in text
-    assert "7. maintenance no maintenance page" in text
+    assert "6. test-mode new payments move money" in text and "8. maintenance no maintenance page" in text
 
 
 async def test_payments_are_compared_since_the_release_took_them(yard: Yard) -> None:

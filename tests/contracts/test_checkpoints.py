@@ -75,6 +75,7 @@ CASES = {
     "settings": Case(_edit_settings),
     "maintenance": Case(_turn(SwitchName.MAINTENANCE)),
     "payments": Case(_turn(SwitchName.PAYMENTS_OFF)),
+    "test-mode": Case(_turn(SwitchName.TEST_MODE)),
 }
 
 
@@ -105,8 +106,9 @@ def test_every_checkpoint_has_a_case() -> None:
 
 
 def test_only_the_doors_reopen() -> None:
-    """Only the switches that let customers in are restored after the proofs."""
-    assert {name for name, checkpoint in CHECKPOINTS.items() if checkpoint.reopens} == {"maintenance", "payments"}
+    """Only the switches that let customers in, and let them pay, are restored after the proofs."""
+    doors = {"maintenance", "payments", "test-mode"}
+    assert {name for name, checkpoint in CHECKPOINTS.items() if checkpoint.reopens} == doors
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)

@@ -15,9 +15,9 @@ from tests.crash import runs
 from tests.crash.conftest import build
 from tests.crash.runs import NEVER, Kill, When
 
-DEPLOY_ENTRIES = 38
-ROLLBACK_ENTRIES = 20
-WAY_BACK_ENTRIES = 18
+DEPLOY_ENTRIES = 39
+ROLLBACK_ENTRIES = 22
+WAY_BACK_ENTRIES = 20
 """How many entries each run writes; `test_every_entry_is_covered` holds them against real runs."""
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]

@@ -24,7 +24,7 @@ SHOWN = [
     )
 ]
 LOOKING = [words for words in SHOWN if words[0] in ("status", "history", "report") or "--dry-run" in words]
-ACTING = {"rollback", "deploy", "verify", "reconcile"}
+ACTING = {"rollback", "deploy", "verify", "reconcile", "close", "open"}
 """Run against a service that is up: see tests/cli/test_commands.py and the tests of each verb."""
 
 

@@ -60,7 +60,7 @@ from targets.fencing import LocalFencing
 from targets.weights import AllToOne
 
 OLD, NEW, NEXT = ReleaseId("1-old"), ReleaseId("2-new"), ReleaseId("3-next")
-ALL = ["release", "settings", "maintenance", "payments"]
+ALL = ["release", "settings", "maintenance", "payments", "test-mode"]
 STORY: Mapping[str, Any] = {
     "gates": [{"check": "gate.one"}, {"check": "gate.two"}],
     "deploy": [
@@ -260,11 +260,17 @@ def _digest(text: str) -> str:
 
 @dataclass
 class Shop:
-    """The service as its visitors see it, and its gateway. `deaf`: it does not honour the maintenance switch."""
+    """The service as its visitors see it, and its gateway. `deaf`: it does not honour the switches.
+
+    `unwell`: not ready. `stuck`: takes no payment whatever the switches say. `locks_webhooks`: out, with visitors.
+    """
 
     ground: Ground
     deaf: bool = False
     away: bool = False
+    unwell: bool = False
+    stuck: bool = False
+    locks_webhooks: bool = False
     payments: dict[str, GatewayPayment] = field(default_factory=dict)
     activations: dict[str, int] = field(default_factory=dict)
     amounts: dict[str, int] = field(default_factory=dict)
@@ -288,6 +294,15 @@ class Shop:
         if path == "/":
             shut = SwitchName.MAINTENANCE in self.ground.switches and not self.deaf
             return httpx.Response(503 if shut else 200)
+        if path == "/health/ready":
+            tests = SwitchName.TEST_MODE in self.ground.switches
+            said = {} if self.deaf else {"test_mode": "on" if tests else "off"}
+            return httpx.Response(503 if self.unwell else 200, json={"release": self.ground.live, **said})
+        if path == "/api/payments":
+            shut = {SwitchName.MAINTENANCE, SwitchName.PAYMENTS_OFF} & self.ground.switches.keys() and not self.deaf
+            return httpx.Response(503 if shut or self.stuck else 422)
+        if path.startswith("/api/webhooks") and request.content == b"{}":
+            return httpx.Response(503 if self.locks_webhooks else 401)
         if path.startswith("/api/webhooks"):
             self.webhooks.append(request.content.decode())
             self.activations[request.content.decode()] += 1
@@ -450,11 +465,11 @@ class Yard:
             owner = Owner.this_process(unfinished.run)
             return await runner.resume(session, self.plan(), owner, unfinished)
 
-    async def rollback(self, to: str | None = None, reason: str = "") -> Outcome:
+    async def rollback(self, to: str | None = None, reason: str = "", *, test_mode: bool = False) -> Outcome:
         with self.opened() as session:
             owner = Owner.this_process(session.recorder.run)
             plan = self.plan("rollback", ("prove",))
-            return await rolling_back.rollback(session, plan, owner, to=to, reason=reason)
+            return await rolling_back.rollback(session, plan, owner, to=to, reason=reason, test_mode=test_mode)
 
     async def killed_at(self, kind: Kind, nth: int = 1, release: ReleaseId = NEW, **having: Any) -> None:
         """A deploy that ends without a word right after its n-th entry of `kind` whose data has `having`."""

@@ -88,7 +88,7 @@ async def test_deploy_that_was_taken_back(yard: Yard) -> None:
     assert (built.bad, built.spans.found_by, built.recovered) == (NEW, "the run itself", True)
     assert built.first_error is not None and built.first_error.told == "prove / proof.two: it does not hold"
     assert [(one.name, one.ok) for one in built.restored] == [
-        (name, True) for name in ("settings", "release", "payments", "maintenance")
+        (name, True) for name in ("settings", "release", "test-mode", "payments", "maintenance")
     ]
     assert [(one.name, one.verdict) for one in built.proofs] == [("proof.one", "PASS"), ("proof.two", "PASS")]
     text = page(yard)

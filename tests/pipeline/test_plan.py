@@ -62,7 +62,7 @@ def test_every_kind_of_step_as_a_value(tmp_path: Path) -> None:
         kind="act",
         does="act release.switch",
         limit=60.0,
-        way_back="restores payments, maintenance, settings, release",
+        way_back="restores test-mode, payments, maintenance, settings, release",
         needs=("release.stage",),
         checkpoints=tuple(ALL),
         plugin="release.switch",
