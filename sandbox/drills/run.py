@@ -118,7 +118,7 @@ async def play(scene: Scene, fault: Fault, before: judge.Standing | None = None)
         words = one.words(scene.live())
         ended.append(await scene.struck(words, build_fault=one.build, at=one.at, strike=one.strike))
         typed.append(f"{' '.join(words)}: exit {ended[-1].code}")
-    step, after_s = judge.caught_by(scene.entries()[begun_after:])
+    step, after_s = judge.caught_by(scene.entries(after=begun_after))
     now: judge.Standing | None
     now = after = await judge.standing(scene)
     problems = judge.problems_of_run(fault, ended, step, before, after)

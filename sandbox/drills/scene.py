@@ -146,12 +146,12 @@ class Scene:
             except sqlite3.OperationalError:  # its tables are being made
                 return []
 
-    def entries(self) -> Sequence[Entry]:
-        """The whole journal of this folder's sandbox."""
+    def entries(self, *, after: int = 0) -> Sequence[Entry]:
+        """The journal of this folder's sandbox, or only the entries after the one of that number."""
         if not self.journal.exists():
             return ()
         with Journal.read(self.journal) as journal:
-            return journal.entries()
+            return journal.entries(after=after)
 
     def live(self) -> str:
         """The release that `current` names."""
