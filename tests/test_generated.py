@@ -41,7 +41,7 @@ def test_a_page_of_a_check_that_is_gone_is_removed(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(generated.wiring, "HOME", tmp_path)
     written = generated.write()
     assert sorted(gone.parent.iterdir()) == sorted(path for path in written if path.parent == gone.parent)
-    assert not gone.exists() and len(written) == len(CHECKS) + 4
+    assert not gone.exists() and len(written) == len(CHECKS) + 5
 
 
 class Params(Frozen):
