@@ -224,11 +224,12 @@ async def opened(
         ca_file=chosen.root / chosen.environment.ca_file if chosen.environment.ca_file else None,
     )
     started = clock.now()
-    new_release = _release_id(chosen.root, f"{started:%Y%m%dT%H%M%S}{started.microsecond // 1000:03d}Z")
+    stamp = f"{started:%Y%m%dT%H%M%S}{started.microsecond // 1000:03d}Z"
+    new_release = _release_id(chosen.root, stamp) if release and continues is None else None  # it asks git, which waits
     run = RunInfo(
         id=continues.run if continues else f"{started:%Y%m%d-%H%M%S}-{chance.randrange(16**4):04x}",
         started=started,
-        release=continues.release if continues else (new_release if release else None),
+        release=continues.release if continues else new_release,
         previous=None,
         artifact=chosen.root / chosen.spec.release.produces,
         proof_token=token,
