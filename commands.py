@@ -405,10 +405,13 @@ async def run(
         async with wiring.opened(chosen, listeners, **opening) as session:
             try:
                 outcome = await act(session)
-            except TollgateError as error:
-                _leave_report(session)
-                redact(error, session)
+            except Exception as error:
+                await _tell_failed(flags, session, error)
+                if isinstance(error, TollgateError):
+                    _leave_report(session)
+                    redact(error, session)
                 raise
+            await _tell_people(flags, session)
             paths = _leave_report(session)
             if tell is not None:
                 tell(session, outcome, paths)
@@ -416,6 +419,23 @@ async def run(
                 _tell_run(flags, session, outcome, paths)
             _tell_incident(flags, paths)
         return outcome.exit
+
+
+async def _tell_people(flags: Flags, session: Session) -> None:
+    """Waits for the notices under way, then says who was told."""
+    if session.notices is not None:
+        if waited_for := session.notices.under_way:
+            sys.stderr.write(session.redactor.text(f"Telling {', '.join(waited_for)} ...\n"))
+        await session.notices.settle()
+        for line in session.notices.lines():
+            (sys.stderr if flags.json else sys.stdout).write(session.redactor.text(f"{line}\n"))
+
+
+async def _tell_failed(flags: Flags, session: Session, error: Exception) -> None:
+    """A run that ended by an error: those who must know are told where a person is needed."""
+    if session.notices is not None:
+        await session.notices.failed(error, changed=session.recorder.changed)
+    await _tell_people(flags, session)
 
 
 def redact(error: TollgateError, session: Session) -> None:
@@ -529,7 +549,7 @@ def config_check(flags: Flags) -> int:
         settings = await wiring.settings_of(chosen)
         rows = [
             {"name": value.name, "value": _shown(value.value), "source": value.source}
-            for value in settings.values.values()
+            for value in (*settings.values.values(), *settings.addresses.values())
         ]
         told: list[Any] = [*settings.mistakes, *undeclared(chosen.spec.gateway, chosen.spec.settings)]
         mistakes = [

@@ -258,6 +258,14 @@ def reconcile(
 
 
 @task(help=COMMON)
+def notify(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
+    """Send a test notice to everybody who is told how runs go. Exit 1 when one was not reached."""
+    import notify as notifying
+
+    _end(notifying.notify(_flags(c, env, spec, json)))
+
+
+@task(help=COMMON)
 def status(c: Context, env: str = "sandbox", spec: str = SPEC, json: bool = False) -> None:
     """Show what is live, what is closed, who holds the lease, and what is unfinished."""
     import commands
@@ -485,6 +493,7 @@ def _namespace() -> Any:
         close,
         open_,
         reconcile,
+        notify,
         status,
         history,
         report,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from pipeline.contracts import (
     Addresses,
     Catalogue,
+    Clock,
     GatewayControl,
     NoPast,
     OnlyWhereNamed,
@@ -36,6 +37,7 @@ from pipeline.contracts import (
 from pipeline.errors import CommandFailed, LeaseHeld, TollgateError, Usage
 from pipeline.events import Entry, Kind, Listener
 from pipeline.facts import Facts
+from pipeline.notices import Notices, Recipient
 from pipeline.secrets import Redactor, Secret
 from pipeline.session import LeaseSlot, Recorder, Session
 from pipeline.telling import Manner
@@ -249,7 +251,9 @@ async def opened(
         from pipeline.asking import TrustingService
         from pipeline.purse import RecordedPurse
 
-        recorder = Recorder(journal, run.id, listeners(redactor), redactor)
+        notices = _notices(chosen, settings, redactor, clock)
+        recorder = Recorder(journal, run.id, [*listeners(redactor), notices], redactor)
+        notices.begin(recorder.record, journal.entries)
 
         def of_this_run() -> Sequence[Entry]:
             return journal.entries(run.id)
@@ -284,7 +288,7 @@ async def opened(
             security=on_record,
             tell=tell,
         )
-        yield Session(
+        session = Session(
             spec=chosen.spec,
             spec_digest=chosen.digest,
             environment=chosen.name,
@@ -301,7 +305,27 @@ async def opened(
             command_environment=_command_environment(chosen, world),
             gateway_at=gateway_at,
             set_aside=kept,
+            notices=notices,
         )
+        try:
+            yield session
+        finally:
+            await notices.close()
+
+
+def _notices(chosen: Chosen, settings: Settings, redactor: Redactor, clock: Clock) -> Notices:
+    """Those whom pipeline.yaml names for the environment, each with its address."""
+    from pipeline.notice_post import Post
+    from pipeline.notice_words import Writer
+
+    recipients = []
+    for one in chosen.environment.notices:
+        found = settings.addresses.get(one.address_from)
+        address = found.value if found is not None and isinstance(found.value, Secret) else None
+        recipients.append(Recipient(one.to, address, frozenset(one.on), f"{one.address_from} has no value"))
+    writer = Writer(chosen.spec.service, chosen.name, who(), redactor.text)
+    post = Post(os.environ, random.SystemRandom(), clock.sleep)
+    return Notices(chosen.name, recipients, post, writer.words)
 
 
 async def open_target(
@@ -329,7 +353,14 @@ async def open_target(
         listen=environment.target.listen,
         ready_path=spec.contract.ready,
         redact=redact,
+        closed_page=lambda: _closed_page(chosen),
     )
+
+
+def _closed_page(chosen: Chosen) -> bytes:
+    from pipeline.maintenance_page import render_or_nothing
+
+    return render_or_nothing(chosen.spec.maintenance)
 
 
 def _absolute(root: Path, value: str) -> str:
@@ -541,8 +572,9 @@ def _release_id(root: Path, stamp: str) -> ReleaseId:
 
 
 def _command_environment(chosen: Chosen, world: World) -> dict[str, str]:
-    """What a `run` step sees: the operator's environment without the service's settings, and where things are."""
-    kept = {name: value for name, value in os.environ.items() if name not in chosen.spec.settings}
+    """What a `run` step sees: the operator's environment without settings and addresses, and where things are."""
+    ours = {one.address_from for environment in chosen.spec.environments.values() for one in environment.notices}
+    kept = {name: value for name, value in os.environ.items() if name not in {*chosen.spec.settings, *ours}}
     kept["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
     if chosen.in_sandbox:  # the sandbox's own commands live here; an app's commands must not find our packages
         kept["PYTHONPATH"] = str(HOME)

@@ -144,6 +144,8 @@ class ConsoleListener:
         if isinstance(event, Output):
             self._output(replace(event, line=self._clean(event.line).replace("\n", " ")))
             return
+        if event.kind is Kind.NOTICE and self._start is None:
+            return  # of a run that has ended: whoever waits for it tells
         entry = replace(event, data=each_text(event.data, self._clean))
         self._start = self._start or entry.at
         self._entries.append(entry)
@@ -314,6 +316,9 @@ def _story_line(entry: Entry, short: Callable[[str], str], quick: str = "") -> t
             return "CLOSED", f"The service stays closed ({data.get('how')})."
         case Kind.RECORD_BROKEN:
             return "BROKEN", f"{data.get('told')}. `./inv audit` shows every break."
+        case Kind.NOTICE if data.get("ok") != "":
+            ok = data.get("ok") is True
+            return ("told" if ok else "NOT TOLD"), f"{data.get('to')}: {data.get('error') or data.get('event')}"
         case Kind.RUN_SUPERSEDED:
             return "note", f"Run {data.get('of_run')}, left unfinished, was put right by run {data.get('by_run')}."
         case _:
@@ -632,6 +637,7 @@ _STYLES = {
     "PASS": "green",
     "done": "green",
     "restored": "green",
+    "told": "dim",
     "reconciled": "green",
     "open": "bold green",
     "ADVICE": "cyan",

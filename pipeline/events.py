@@ -70,6 +70,8 @@ class Kind(StrEnum):
     """count, breaks [the first, each in a line], kept_as (where a damaged file was moved, or ''), told (in one line)"""
     RUN_SUPERSEDED = "run.superseded"
     """of_run, by_run: an unfinished run that this one has put right"""
+    NOTICE = "notice"
+    """event, to, ok (None: about to be sent, True, False), error: see pipeline.notices"""
     RUN_FINISHED = "run.finished"
     """outcome (done, refused, restored, person needed, taken over, interrupted, bug), exit_code, summary, took_s"""
 

@@ -180,7 +180,7 @@ def _report(entries: Sequence[Entry], run: str) -> story.RunReport:
 def _timeline(entries: Sequence[Entry]) -> Iterator[Moment]:
     """What a reader must know to follow it; every proof that passed is not one of these."""
     back, found = set[str](), set[str]()
-    last = {entry.run: entry for entry in entries}
+    last = {entry.run: entry for entry in entries if entry.kind is not Kind.NOTICE}
     for entry in entries:
         if entry.kind is Kind.WAYBACK_STARTED:
             back.add(entry.run)
@@ -193,7 +193,7 @@ def _timeline(entries: Sequence[Entry]) -> Iterator[Moment]:
             what = f"the run failed in {_text(entry.data, 'stage')} / {_text(entry.data, 'step')}"
         if what:
             yield Moment(entry.at, entry.run, what)
-        if entry is last[entry.run] and entry.kind is not Kind.RUN_FINISHED:
+        if entry is last.get(entry.run) and entry.kind is not Kind.RUN_FINISHED:
             yield Moment(entry.at, entry.run, "the record of this run ends here")
 
 
@@ -270,6 +270,13 @@ def _stays_closed(data: Mapping[str, Any]) -> str:
     return f"closed for a person ({_text(data, 'how')}): {_text(data, 'why')}"
 
 
+def _noticed(data: Mapping[str, Any]) -> str:
+    event, to = _text(data, "event"), _text(data, "to")
+    if data.get("ok") is None:
+        return ""
+    return f"{to} was told: {event}" if data["ok"] is True else f"{to} was NOT told ({event}): {_text(data, 'error')}"
+
+
 def _set_right(data: Mapping[str, Any]) -> str:
     return f"run {_text(data, 'of_run')} is put right"
 
@@ -294,6 +301,7 @@ _TOLD: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = MappingProxyType(
         Kind.REOPENED: _reopened,
         Kind.CLOSED: _stays_closed,
         Kind.RECORD_BROKEN: lambda data: _text(data, "told"),
+        Kind.NOTICE: _noticed,
         Kind.RUN_SUPERSEDED: _set_right,
         Kind.RUN_FINISHED: _ended,
     }

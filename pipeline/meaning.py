@@ -357,6 +357,23 @@ def _environment(name: str, data: object, settings: Mapping[str, Setting | None]
             mistakes.add(here, f"the setting '{shown(variable)}'", "variables that are no settings", key=True)
         else:
             _variable(here, variable, mistakes)
+    _notices(path, data, settings, mistakes)
+
+
+def _notices(
+    path: YamlPath, data: Mapping[str, Any], settings: Mapping[str, Setting | None], mistakes: Mistakes
+) -> None:
+    """Whether each recipient has a name of its own, and an address that the service's process never sees."""
+    taken: set[str] = set()
+    for index, item in enumerate(_sequence(data, "notices")):
+        to, variable = (item.get("to"), item.get("address_from")) if isinstance(item, Mapping) else (None, None)
+        here: YamlPath = (*path, "notices", index)
+        if isinstance(to, str) and to in taken:
+            mistakes.add((*here, "to"), f"'{shown(to)}' again", "a name of its own for each recipient")
+        taken.add(str(to))
+        if isinstance(variable, str) and (variable in settings or variable in _mapping(data, "process")):
+            found = f"'{variable}', which the service's process is given"
+            mistakes.add((*here, "address_from"), found, "a variable of its own: the address is for the pipeline alone")
 
 
 def _variable(path: YamlPath, name: str, mistakes: Mistakes) -> None:

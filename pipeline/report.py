@@ -57,7 +57,7 @@ __all__ = [
 ]
 
 FORMAT = "tollgate-report/1"
-_TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 _PLACES_SHOWN = 20
 _JOB_SUMMARY_LIMIT = 1_000_000
 """GitHub refuses a step summary over 1 MiB altogether."""
@@ -214,7 +214,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(("html.j2",)),
         undefined=StrictUndefined,
         trim_blocks=True,

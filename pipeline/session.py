@@ -13,6 +13,7 @@ from pipeline.events import Entry, Kind, Listener, Output
 from pipeline.facts import Facts
 from pipeline.journal import Journal
 from pipeline.lease import Lease
+from pipeline.notices import Notices
 from pipeline.salvage import Believed, believed
 from pipeline.secrets import Redactor, Secret
 from pipeline.settings import Settings, SettingValue
@@ -93,6 +94,8 @@ class Session:
     """Where the gateway of a release with these settings answers; '' where that is the run's own."""
     set_aside: Believed = field(default_factory=Believed)
     """What was found in a journal that was damaged and set aside when this one was opened."""
+    notices: Notices | None = None
+    """Who is told how the run goes. None: nobody, and nobody asks."""
 
     def on_record(self) -> Believed:
         """What of the record may be acted on, where it is broken too."""

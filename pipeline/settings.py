@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from pipeline.notice_addresses import secrets_in
 from pipeline.secrets import Secret
 
 
@@ -40,6 +41,9 @@ class Settings:
     mistakes: tuple[SettingMistake, ...]
     sources: tuple[str, ...]
     """The declared sources, in their order, as printed to the operator."""
+    addresses: Mapping[str, SettingValue] = field(default_factory=dict)
+    """Where notices go, by the variable's name. They are the pipeline's own: no service is started or staged with them.
+    """
 
     def text(self, name: str) -> str:
         """The value itself, revealed; '' when unset. For signing and for the service's process only."""
@@ -49,4 +53,7 @@ class Settings:
         return found.value.reveal() if isinstance(found.value, Secret) else found.value
 
     def secrets(self) -> tuple[Secret, ...]:
-        return tuple(v.value for v in self.values.values() if isinstance(v.value, Secret))
+        """Of the settings, and what is secret in the addresses of notices."""
+        of_settings = [v.value for v in self.values.values() if isinstance(v.value, Secret)]
+        addresses = [v.value for v in self.addresses.values() if isinstance(v.value, Secret)]
+        return (*of_settings, *(secret for address in addresses for secret in secrets_in(address)))

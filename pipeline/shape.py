@@ -33,13 +33,16 @@ PATTERNS = {
     r"^[^\x00]+$": "a path",
     r"^/[^\s?#]*$": "a URL path that begins with `/`, without `?` and `#`",
     r"^127\.0\.0\.1:\d{1,5}$": "an address of this machine with a port: 127.0.0.1:8443",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "the name of a variable, never its value: letters, digits and `_`, no digit first",
     r"^\d{4}-\d{2}-\d{2}$": "a day: 2027-01-31",
     r"^(built|sha(256|384|512)-[A-Za-z0-9+/]+={0,2})$": "`built`, or a hash as in SRI: sha384-...",
     r"^[0-9a-fA-F:.]+(/\d{1,3})?$": "an address or network: 192.0.2.7, 198.51.100.0/24",
 }
 """What each pattern of the spec means in words."""
 
-_PRIVATE = re.compile(r"settings\.[^.]+\.default|environments\.[^.]+\.(process|allowed)(\..*)?")
+_PRIVATE = re.compile(
+    r"settings\.[^.]+\.default|environments\.[^.]+\.((process|allowed)(\..*)?|notices\.\d+\.(to|address_from))"
+)
 """Where somebody may have put a secret by mistake: what stands there is not printed."""
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 

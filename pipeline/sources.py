@@ -17,18 +17,21 @@ from urllib.parse import urlsplit
 from pipeline import dotenv_file
 from pipeline.errors import CommandFailed, TollgateError
 from pipeline.names import nearest
+from pipeline.notice_addresses import FORM, wrong_with
 from pipeline.secrets import Secret
 from pipeline.setting_types import SANDBOX, allowed_text, as_text, fits
 from pipeline.settings import SettingMistake, Settings, SettingValue
-from pipeline.spec import FromCommand, FromDotenv
+from pipeline.spec import FromCommand, FromDotenv, Setting
 from pipeline.yaml_strict import shown
 
 if TYPE_CHECKING:
-    from pipeline.spec import Environment, Setting, Source, Spec
+    from pipeline.spec import Environment, Source, Spec
 
 Run = Callable[[Sequence[str], float], Awaitable[str]]
 """Runs an argv list with a time limit in s and returns what it printed. Raises TollgateError or OSError."""
 
+_ADDRESS = Setting(type="secret")
+"""How the address of a notice is looked for."""
 _NEAR = 0.85
 """How alike an unknown name is to a known one that nobody set, to be taken for a slip of the pen."""
 
@@ -66,7 +69,13 @@ async def resolve(
         mistake = _judged(spec.settings[name], value, environment, environment_name, gateway_address, secrets)
         if mistake is not None:
             mistakes.append(mistake)
-    return Settings(values, tuple(mistakes), tuple(source.told for source in sources))
+    addresses = {
+        notice.address_from: found
+        for notice in environment.notices
+        if (found := _find(notice.address_from, _ADDRESS, sources)) is not None
+    }
+    mistakes += _unaddressed(environment, environment_name, addresses, sources)
+    return Settings(values, tuple(mistakes), tuple(source.told for source in sources), addresses)
 
 
 # ---- reading ------------------------------------------------------------------------------------------------
@@ -187,6 +196,26 @@ def _says_secret(name: str, setting: Setting) -> bool:
 def _holds_password(text: str) -> bool:
     """Whether it is an address with a password in it, as of a database."""
     return _PASSWORD.match(text.strip()) is not None
+
+
+def _unaddressed(
+    environment: Environment, environment_name: str, addresses: Mapping[str, SettingValue], sources: Sequence[_Read]
+) -> list[SettingMistake]:
+    """Those who are to be told and cannot be."""
+    mistakes = []
+    for notice in environment.notices:
+        name, value = notice.address_from, addresses.get(notice.address_from)
+        first = "the environment" if sources[0].kind == "environment" else sources[0].name
+        where, found = ", ".join(source.told for source in sources), "no value in any source"
+        remedy = f"set {name} in {first}, or take {notice.to} out of environments.{environment_name}.notices"
+        if value is not None and isinstance(value.value, Secret):
+            where, found = value.source, wrong_with(value.value)
+            remedy = f"correct {name} in {value.source}; docs/notices.md has examples"
+        if found:
+            mistakes.append(
+                SettingMistake(name, where, found, f"an address for notices to {notice.to}: {FORM}", remedy)
+            )
+    return mistakes
 
 
 def _open_secrets(settings: Mapping[str, Setting], values: Mapping[str, SettingValue]) -> list[SettingMistake]:

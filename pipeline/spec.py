@@ -261,6 +261,18 @@ class Contract(Frozen):
     enrolment_within: Duration = 10.0
 
 
+class Maintenance(Frozen):
+    """What customers read while the service is closed; who closed it and why is never shown."""
+
+    message: Sentence = Field(
+        "We are looking after the shop. No payment can be made at the moment.", description="One or two sentences."
+    )
+    contact: Annotated[str, StringConstraints(min_length=3, max_length=200)] | None = Field(
+        None, description="Where customers can ask: an e-mail address, a telephone number, an https address."
+    )
+    retry_after: Annotated[Duration, AfterValidator(_tolerable)] = Field(120.0, description="When to try again.")
+
+
 class Release(Frozen):
     """How a release is built into a folder and started from it."""
 
@@ -362,6 +374,8 @@ class Stages(Frozen):
 
 # ---- environments ------------------------------------------------------------------------------------------
 
+NoticeEvent = Literal["started", "deployed", "refused", "rolled back", "person needed", "reopened", "taken over"]
+
 
 class LocalTarget(Frozen):
     """Releases run on the machine the pipeline runs on."""
@@ -371,6 +385,18 @@ class LocalTarget(Frozen):
     listen: Annotated[str, StringConstraints(pattern=r"^127\.0\.0\.1:\d{1,5}$")] = Field(
         "127.0.0.1:0",
         description="Where the service listens for the proxy in front; port 0 picks a free one and keeps it.",
+    )
+
+
+class Notice(Frozen):
+    """Somebody who is told how runs of an environment go."""
+
+    to: Name = Field(description="The name shown in records and messages.")
+    address_from: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
+        description="A variable that `settings_from` has: it holds an Apprise address, which is a secret."
+    )
+    on: tuple[NoticeEvent, ...] = Field(
+        ("refused", "rolled back", "person needed", "reopened", "taken over"), min_length=1, description="What is told."
     )
 
 
@@ -391,6 +417,7 @@ class Environment(Frozen):
     watch_for: Duration = 20.0
     watch_at_least: Annotated[int, Field(ge=1)] = Field(20, description="Payments below which a watch is inconclusive.")
     ca_file: Path | None = None
+    notices: tuple[Notice, ...] = Field((), description="Who is told; nobody by default.")
 
 
 class Spec(Frozen):
@@ -402,6 +429,7 @@ class Spec(Frozen):
     settings: Mapping[str, Setting] = Field(min_length=1)
     release: Release
     contract: Contract = Contract()
+    maintenance: Maintenance = Maintenance()
     thresholds: Thresholds = Thresholds()
     database: Database | None = None
     checkpoints: Mapping[Name, CommandCheckpoint] = Field(

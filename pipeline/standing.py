@@ -71,6 +71,7 @@ def _open(run: str, entries: Sequence[Entry], going_back: bool) -> Open | None:
     first = entries[0]
     if first.kind is not Kind.RUN_STARTED or first.data["verb"] not in CHANGING:
         return None
+    last = next((entry for entry in reversed(entries) if entry.kind is not Kind.NOTICE), first)
     back = next((entry for entry in reversed(entries) if entry.kind is Kind.WAYBACK_STARTED), None)
     armed = (
         tuple(Armed(one["name"], one["captured"]) for one in back.data["checkpoints"])
@@ -94,8 +95,8 @@ def _open(run: str, entries: Sequence[Entry], going_back: bool) -> Open | None:
         done=Done(finished),
         going_back=going_back or back is not None,
         closed=any(entry.kind is Kind.CLOSED for entry in entries),
-        stands_at=_described(entries[-1]),
-        test_mode=back is not None and bool(back.data.get("test_mode")) and entries[-1].kind is not Kind.RUN_FINISHED,
+        stands_at=_described(last),
+        test_mode=back is not None and bool(back.data.get("test_mode")) and last.kind is not Kind.RUN_FINISHED,
     )
 
 

@@ -329,6 +329,8 @@ class RunReport:
     watch: tuple[Watch, ...] = ()
     smoke: tuple[SmokePayment, ...] = ()
     live: Live = Live(ServiceState.UNKNOWN, None, "")
+    told: str = ""
+    """Who was told by a notice; '' when that is not asked: a run that no notice is about, and needs nobody."""
     entries: int = 0
     head: str | None = None
     head_seq: int | None = None
@@ -402,6 +404,7 @@ def build(entries: Sequence[Entry]) -> RunReport:
         watch=_watch(findings),
         smoke=_smoke(facts, findings),
         live=_live(facts, header),
+        told=who_was_told(own, needed=_outcome(finished) is Outcome.PERSON_NEEDED),
         entries=len(own),
         head=own[-1].hash if own else None,
         head_seq=own[-1].seq if own else None,
@@ -841,6 +844,20 @@ def _doors(facts: _Facts) -> str:
 
 _LOOKING = ("validate", "verify", "smoke", "probe", "reconcile", "close", "open", "drill", "drill.one")
 """Verbs whose runs do not ask which release was verified last: that they name none says nothing."""
+
+
+def who_was_told(entries: Sequence[Entry], *, needed: bool) -> str:
+    """A sentence on the notices on record. `needed`: a person is, so that nobody told is the first thing to mend."""
+    tried = [entry.data for entry in entries if entry.kind is Kind.NOTICE and entry.data.get("ok") is not None]
+    told = [f"{_text(one, 'to')} ({_text(one, 'event')})" for one in tried if one.get("ok") is True]
+    not_told = [f"{_text(one, 'to')} ({_text(one, 'error')})" for one in tried if one.get("ok") is not True]
+    nobody = needed and not any(one.get("ok") is True and one.get("event") == "person needed" for one in tried)
+    said = [
+        "NOBODY WAS TOLD that a person is needed: tell those who must know, now" if nobody else "",
+        f"told: {', '.join(dict.fromkeys(told))}" if told else "",
+        f"not reached: {', '.join(dict.fromkeys(not_told))}" if not_told else "",
+    ]
+    return sentence("; ".join(filter(None, said)))
 
 
 def _live_sentence(state: ServiceState, release: str | None, why: str, *, asked: bool) -> str:

@@ -32,6 +32,7 @@ async def open_local(
     listen: str = "127.0.0.1:0",
     ready_path: str = "/health/ready",
     redact: Callable[[str], str] = str,
+    closed_page: Callable[[], bytes] = bytes,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     host: Host | None = None,
 ) -> Target:
@@ -40,6 +41,7 @@ async def open_local(
     `start` and `process` are the command and further variables of a release's process, paths in them absolute;
     `public_url` None is the supervisor's own address. `ready_within`, `drain_within` and `idle` are seconds (`idle` 0:
     the supervisor stays for ever), `activity` is the file whose modification time says when it was last used.
+    `closed_page` makes what customers read while no release serves (b'': a built-in text).
     `guard` is awaited before every change: it returns the token of this run's lease, None for who needs no lease, and
     raises LeaseLost when this run may change nothing any more. `host`: what runs commands and keeps files here, instead
     of one of its own.
@@ -65,6 +67,7 @@ async def open_local(
         listen=listen,
         idle=idle,
         activity=activity,
+        closed_page=closed_page,
     )
     ctl = _client(area, host or LocalHost(redact))
     fencing = LocalFencing(ctl.at.fence, guard)

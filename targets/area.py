@@ -35,6 +35,8 @@ class Running:
     listen: str
     idle: float
     activity: Path
+    closed_page: Callable[[], bytes] = bytes
+    """What customers read while the service is closed; b'': nothing is kept, and the built-in page serves."""
 
     def config(self) -> bytes:
         """The content of `run/config.json`: for the closed page, and for releases staged without their own."""
@@ -165,11 +167,13 @@ class AreaOnHost:
         await self._keep(self.at.supervisor, await asyncio.to_thread(SUPERVISOR.read_bytes), anew)
         await self._keep(self.at.client, await asyncio.to_thread(CLIENT.read_bytes), anew)
         await self._keep(self.at.config, self.running.config(), anew)
+        if page := self.running.closed_page():
+            await self._keep(self.at.closed_page, page, anew, mode=0o644)
 
-    async def _keep(self, path: PurePosixPath, content: bytes, anew: bool) -> None:
+    async def _keep(self, path: PurePosixPath, content: bytes, anew: bool, *, mode: int = 0o600) -> None:
         found = await self.read(path)
         if found is None or (anew and found != content):
-            await self.put(path, content, mode=0o600)
+            await self.put(path, content, mode=mode)
 
     async def up(self, *, settle: bool = False, anew: bool = True) -> Mapping[str, Any]:
         """Starts the supervisor when none runs; its status, with `settle` once it brings nothing back any more."""

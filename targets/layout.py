@@ -4,7 +4,7 @@ releases/ID/        the artifact's files, manifest.json, settings.json (0600): w
 states/ID.json      the release's record
 settings/ID.json    the settings it was staged with (0600)
 current             -> releases/ID
-shared/             switch files, and data/ for the service
+shared/             switch files, maintenance.html for who is closed, and data/ for the service
 run/                the supervisor: its copy and its client's, config.json, salt, supervisor.json, logs
 fence               the highest token of a lease that was shown here
 """
@@ -59,6 +59,10 @@ class Layout:
     @property
     def data(self) -> PurePosixPath:
         return self.shared / "data"
+
+    @property
+    def closed_page(self) -> PurePosixPath:
+        return self.shared / "maintenance.html"
 
     @property
     def run(self) -> PurePosixPath:

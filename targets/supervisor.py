@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import fcntl
 import hashlib
 import hmac
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -894,28 +896,55 @@ def last_used(path: Path) -> float:
 
 # ---- the closed page ---------------------------------------------------------------------------------------
 
-_PAGE = b"""<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Closed for a moment</title></head>
-<body><main>
-<h1>We are closed for a moment</h1>
-<p>No payment can be made now. Nothing was charged by this page, and no order that is already paid is lost.</p>
-<p>Please try again in a few minutes.</p>
-</main></body>
-</html>
-"""
-_HEADERS = (
-    b"HTTP/1.1 503 Service Unavailable\r\n"
-    b"Content-Type: text/html; charset=utf-8\r\n"
-    b"Content-Length: %d\r\n"
-    b"Retry-After: 60\r\n"
-    b"Cache-Control: no-store\r\n"
-    b"Content-Security-Policy: default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'\r\n"
-    b"X-Content-Type-Options: nosniff\r\n"
-    b"Referrer-Policy: no-referrer\r\n"
-    b"Connection: close\r\n"
-    b"\r\n" % len(_PAGE)
+PAGE = Path("shared/maintenance.html")
+"""Made by the pipeline. The closed page's process runs in the area's folder."""
+_LARGEST_PAGE_BYTES = 100_000
+_BUILT_IN = (
+    b"We are closed for a moment. No payment can be made now.\n"
+    b"Payments you have already made are safe. Please try again in a few minutes.\n"
 )
+_API = b'{"error": "closed for a moment; nothing was changed"}\n'
+_RETRY_AFTER_S = 60
+_HEADERS = (
+    "HTTP/1.1 503 Service Unavailable\r\n"
+    "Content-Type: {kind}\r\n"
+    "Content-Length: {length}\r\n"
+    "Retry-After: {retry}\r\n"
+    "Cache-Control: no-store\r\n"
+    "Content-Security-Policy: default-src 'none'; {style}"
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'\r\n"
+    "X-Content-Type-Options: nosniff\r\n"
+    "Referrer-Policy: no-referrer\r\n"
+    "Connection: close\r\n"
+    "\r\n"
+)
+
+
+def closed_answer(head: bytes, page: bytes) -> bytes:
+    """What a request that begins with `head` is answered with; `page` b'': the built-in text stands in for it."""
+    style = re.search(rb"<style>(.*?)</style>", page, re.DOTALL)
+    retry = re.search(rb'<meta name="retry-after" content="([0-9]{1,6})">', page)
+    kind, body = ("text/html", page) if page else ("text/plain", _BUILT_IN)
+    if re.match(rb"[A-Z]+ /api/", head):
+        kind, body, style = "application/json", _API, None
+    hashed = base64.b64encode(hashlib.sha256(style[1]).digest()).decode() if style else ""
+    headers = _HEADERS.format(
+        kind=f"{kind}; charset=utf-8",
+        length=len(body),
+        retry=int(retry[1]) if retry else _RETRY_AFTER_S,
+        style=f"style-src 'sha256-{hashed}'; " if hashed else "",
+    ).encode()
+    return headers if head.startswith(b"HEAD ") else headers + body
+
+
+def kept_page(path: Path) -> bytes:
+    """The page that was made for this service; b'' when there is none that can be read whole."""
+    try:
+        with path.open("rb") as file:
+            page = file.read(_LARGEST_PAGE_BYTES + 1)
+    except OSError:
+        return b""
+    return page if len(page) <= _LARGEST_PAGE_BYTES and page.rstrip().endswith(b"</html>") else b""
 
 
 class ClosedPage:
@@ -958,7 +987,7 @@ class ClosedPage:
                 writer = asyncio.StreamWriter(transport, protocol, reader, loop)
                 try:
                     head = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(_HEADERS if head.startswith(b"HEAD ") else _HEADERS + _PAGE)
+                    writer.write(closed_answer(head, kept_page(PAGE)))
                     await writer.drain()
                     # A body that nobody read would reset the connection before the answer arrives.
                     async with asyncio.timeout(2):

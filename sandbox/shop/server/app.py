@@ -96,7 +96,9 @@ def build(
 
     inner = [made(clock.monotonic) for made in seams.middlewares]
     security = Security(metrics, clock.now, (config.app_id, config.api_secret, config.webhook_secret))
-    app = web.Application(middlewares=[_guard(connections, clock), security.middleware(), _doors(switches), *inner])
+    app = web.Application(
+        middlewares=[_guard(connections, clock), security.middleware(), _doors(switches, config), *inner]
+    )
     app.on_response_prepare.append(_finish(config, connections))
     app.add_routes(
         [
@@ -159,11 +161,11 @@ def _guard(connections: Connections, clock: Clock) -> Middleware:
     return guard
 
 
-def _doors(switches: Switches) -> Middleware:
+def _doors(switches: Switches, config: Config) -> Middleware:
     @web.middleware
     async def doors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not request.path.startswith(_OPEN) and switches.closed(MAINTENANCE, request.headers.get(PROOF_HEADER)):
-            return maintenance()
+            return maintenance(config.shared_dir / "maintenance.html")
         return await handler(request)
 
     return doors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,17 @@ _NOTICE_STYLE = (
     "body{font:1.1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:15vh auto;padding:0 1rem;"
     "color:#1b1b1b;background:#fff}h1{font-size:1.6rem}"
 )
-_NOTICE_STYLE_HASH = base64.b64encode(hashlib.sha256(_NOTICE_STYLE.encode()).digest()).decode()
-_NOTICE_CSP = (
-    f"default-src 'none'; style-src 'sha256-{_NOTICE_STYLE_HASH}';"
-    " form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
-)
+
+
+def _csp(style: bytes) -> str:
+    """For a page whose only style is `style`, in the page itself."""
+    digest = base64.b64encode(hashlib.sha256(style).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
+_NOTICE_CSP = _csp(_NOTICE_STYLE.encode())
 RETRY_AFTER_S = 120
 
 
@@ -66,13 +73,33 @@ def notice(status: int, title: str, text: str, **headers: str) -> web.Response:
     return web.Response(status=status, text=content, content_type="text/html", headers=named)
 
 
-def maintenance() -> web.Response:
+def maintenance(kept: Path) -> web.Response:
+    """The page that the pipeline keeps at `kept`, else the shop's own."""
+    page = _kept(kept)
+    if style := re.search(rb"<style>(.*?)</style>", page, re.DOTALL):
+        retry = re.search(rb'<meta name="retry-after" content="([0-9]{1,6})">', page)
+        headers = {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Security-Policy": _csp(style[1]),
+            "Retry-After": str(int(retry[1]) if retry else RETRY_AFTER_S),
+            "Cache-Control": "no-store",
+        }
+        return web.Response(status=503, body=page, headers=headers)
     return notice(
         503,
         "We will be back shortly",
         "The shop is closed for maintenance. Payments that were made are safe, and their courses will be active.",
         Retry_After=str(RETRY_AFTER_S),
     )
+
+
+def _kept(path: Path) -> bytes:
+    """A whole page, or nothing."""
+    try:
+        page = path.read_bytes()
+    except OSError:
+        return b""
+    return page if page.rstrip().endswith(b"</html>") else b""
 
 
 def _read(public: Path) -> list[tuple[str, Page]]:
