@@ -148,7 +148,10 @@ class Notices:
         lines = [f"Told {one.to}: {one.event}." for one in late if not one.error]
         lines += [f"NOT told {one.to} ({one.event}): {one.error}" for one in late if one.error]
         if self.needed and not any(one.event == "person needed" for one in self.outcomes if not one.error):
-            why = "every notice failed" if self.recipients else f"{self.environment} has no notices in pipeline.yaml"
+            why = f"{self.environment} has no notices in pipeline.yaml"
+            if self.recipients:
+                listed = any("person needed" in one.on for one in self.recipients)
+                why = "every notice failed" if listed else f"nobody's list in {self.environment} has `person needed`"
             lines.append(f"{NOBODY} that a person is needed: {why}. Tell those who must know, now.")
         return lines
 

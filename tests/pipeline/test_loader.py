@@ -25,6 +25,8 @@ TEXT = EXAMPLE.read_text()
 GATE = "    - check: settings.valid\n"
 STAGE = "    - act: release.stage\n"
 STAGES = "stages:\n"
+PROCESS = "    ca_file: .tollgate/sandbox/tls/ca.pem\n    process:\n"
+"""Only the environment sandbox has it."""
 LINE = re.compile(r"[^\n]+:[1-9][0-9]*:[1-9][0-9]*: [^\n]+: found [^\n]+; allowed [^\n]+")
 
 
@@ -37,6 +39,11 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
     max_leaves=4,
 )
+
+
+def noticed(*entries: str) -> str:
+    """`notices:` of an environment, as lines of the file."""
+    return "    notices:\n" + "".join(f"      - {entry}\n" for entry in entries)
 
 
 def accepted(**members: str) -> str:
@@ -59,6 +66,13 @@ def mistakes(folder: Path, *changes: tuple[str, str]) -> tuple[Mistake, ...]:
     assert str(refused.value) == "\n".join(map(str, refused.value.mistakes))
     assert all(LINE.fullmatch(str(mistake)) for mistake in refused.value.mistakes)
     return refused.value.mistakes
+
+
+def test_an_address_in_the_file_is_not_shown(tmp_path: Path) -> None:
+    """Whoever puts an address where its variable belongs does not find it in a log."""
+    for key in ("to: ops, address_from", "address_from: A, to"):
+        told = mistakes(tmp_path, (PROCESS, noticed("{" + key + ": 'slack://T0kenT0kenT0ken/x'}") + PROCESS))
+        assert told and "T0ken" not in "".join(map(str, told))
 
 
 def test_the_shipped_file_is_valid() -> None:
@@ -213,6 +227,27 @@ def test_a_step_is_called_by_its_name_or_by_what_it_does() -> None:
          "which the target sets itself", "another name", ""),
         ("      TLS_CERT:", "      VITE_NODE_ENV: x\n      TLS_CERT:", "environments.sandbox.process.VITE_NODE_ENV",
          "the setting 'VITE_NODE_ENV'", "variables that are no settings", ""),
+        # notices and the maintenance page
+        (PROCESS, noticed("{to: ops}") + PROCESS, "environments.sandbox.notices[0].address_from",
+         "no key `address_from`", "the name of a variable, never its value", ""),
+        (PROCESS, noticed("{to: ops, address_from: 'slack://T0ken/T0ken/T0ken'}") + PROCESS,
+         "environments.sandbox.notices[0].address_from", "text of 25 characters", "the name of a variable", ""),
+        (PROCESS, noticed("{to: 'slack://T0ken/T0ken', address_from: A}") + PROCESS,
+         "environments.sandbox.notices[0].to", "text of 19 characters", "a name", ""),
+        (PROCESS, noticed("{to: ops, address_from: VITE_NODE_ENV}") + PROCESS,
+         "environments.sandbox.notices[0].address_from", "which the service's process is given", "of its own", ""),
+        (PROCESS, noticed("{to: ops, address_from: TLS_CERT}") + PROCESS,
+         "environments.sandbox.notices[0].address_from", "which the service's process is given", "of its own", ""),
+        (PROCESS, noticed("{to: ops, address_from: A}", "{to: ops, address_from: B}") + PROCESS,
+         "environments.sandbox.notices[1].to", "'ops' again", "a name of its own", ""),
+        (PROCESS, noticed("{to: ops, address_from: A, on: [rolledback]}") + PROCESS,
+         "environments.sandbox.notices[0].on[0]", "'rolledback'", "rolled back, person needed", ""),
+        (PROCESS, noticed("{to: ops, address_from: A, on: []}") + PROCESS,
+         "environments.sandbox.notices[0].on", "an empty list", "a list of at least 1", ""),
+        (STAGES, "maintenance: {retry_after: 2 d}\n" + STAGES, "maintenance.retry_after", "'2 d'",
+         "a duration from 1 s to 24 h", ""),
+        (STAGES, "maintenance: {mesage: closed}\n" + STAGES, "maintenance.mesage", "the unknown key `mesage`",
+         "contact, message, retry_after", "message"),
     ],
 )  # fmt: skip
 def test_one_mistake_is_told_with_its_fix(

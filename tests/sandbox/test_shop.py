@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import signal
 import socket
@@ -16,6 +18,8 @@ import httpx
 import pytest
 
 from gateways import ikhokha_wire as wire
+from pipeline.maintenance_page import render
+from pipeline.spec import Maintenance
 from sandbox.drills.judge import activations, compare
 from sandbox.shoppers import DECLINED_CARD
 from tests.sandbox.shops import (
@@ -390,6 +394,27 @@ def test_maintenance_closes_pages_and_new_payments_only(area: Area, shop: Runnin
     finally:
         area.switch("maintenance", None)
     assert shop.client.get("/").status_code == 200
+
+
+def test_maintenance_shows_the_page_that_the_pipeline_made(area: Area, shop: Running) -> None:
+    """Customers read the operator's words under a policy that lets its style in, and never who closed it or why."""
+    page = render(Maintenance(message="We move to a larger hall.", contact="help@shop.test", retry_after=600.0))
+    (area.shared / "maintenance.html").write_bytes(page)
+    area.switch("maintenance", json.dumps({"who": "thandi-of-ops", "why": "the disk is full", "since": "now"}))
+    try:
+        answer = shop.client.get("/")
+        assert (answer.status_code, answer.headers["Retry-After"], answer.content) == (503, "600", page)
+        style = page.partition(b"<style>")[2].partition(b"</style>")[0]
+        hashed = base64.b64encode(hashlib.sha256(style).digest()).decode()
+        assert f"style-src 'sha256-{hashed}'" in answer.headers["Content-Security-Policy"]
+        (area.shared / "maintenance.html").write_bytes(page[:-300])
+        torn = shop.client.get("/")
+        assert (torn.status_code, torn.headers["Retry-After"]) == (503, "120")
+        assert "Payments that were made are safe" in torn.text
+        assert not [said for said in ("thandi-of-ops", "disk is full") if said in answer.text + torn.text]
+    finally:
+        area.switch("maintenance", None)
+        (area.shared / "maintenance.html").unlink()
 
 
 @pytest.mark.parametrize("name", ["maintenance", "payments-off"])

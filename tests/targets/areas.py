@@ -118,6 +118,7 @@ async def opened(
     ready_within: float = 15.0,
     drain_within: float = 10.0,
     idle: float = 0.0,
+    closed_page: bytes = b"",
 ) -> TestArea:
     """A target whose release is the test service. It starts nothing by itself."""
     lease = Lease()
@@ -131,6 +132,7 @@ async def opened(
         idle=idle,
         activity=path.parent / "activity",
         guard=lease.guard,
+        closed_page=lambda: closed_page,
     )
     return TestArea(path, target, lease)
 

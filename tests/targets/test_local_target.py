@@ -137,7 +137,8 @@ async def test_service_is_closed_before_its_first_release(area: TestArea) -> Non
     address = await up_local(area.target)
     answer = await area.ask("/api/payments")
     assert (answer.status_code, int(answer.headers["Retry-After"]) > 0) == (503, True)
-    assert '<html lang="en">' in answer.text
+    assert answer.json() == {"error": "closed for a moment; nothing was changed"}
+    assert "already made are safe" in (await area.ask()).text
     assert await area.target.traffic.live() is None
     await area.live(R1)
     assert await service_address(area.path) == address
