@@ -411,7 +411,7 @@ async def run(
                     _leave_report(session)
                     redact(error, session)
                 raise
-            await _tell_people(flags, session)
+            await _tell_people(flags, session, outcome.exit)
             paths = _leave_report(session)
             if tell is not None:
                 tell(session, outcome, paths)
@@ -421,13 +421,13 @@ async def run(
         return outcome.exit
 
 
-async def _tell_people(flags: Flags, session: Session) -> None:
+async def _tell_people(flags: Flags, session: Session, code: Exit) -> None:
     """Waits for the notices under way, then says who was told."""
     if session.notices is not None:
         if waited_for := session.notices.under_way:
             sys.stderr.write(session.redactor.text(f"Telling {', '.join(waited_for)} ...\n"))
         await session.notices.settle()
-        for line in session.notices.lines():
+        for line in session.notices.lines(needed=code is Exit.PERSON_NEEDED):
             (sys.stderr if flags.json else sys.stdout).write(session.redactor.text(f"{line}\n"))
 
 
@@ -435,7 +435,8 @@ async def _tell_failed(flags: Flags, session: Session, error: Exception) -> None
     """A run that ended by an error: those who must know are told where a person is needed."""
     if session.notices is not None:
         await session.notices.failed(error, changed=session.recorder.changed)
-    await _tell_people(flags, session)
+    code = error.exit_code if isinstance(error, TollgateError) else Exit.BUG
+    await _tell_people(flags, session, Exit(code))
 
 
 def redact(error: TollgateError, session: Session) -> None:

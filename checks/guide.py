@@ -237,6 +237,7 @@ LINES: tuple[Line, ...] = (
         checks=("source.reviewed", "dependencies.audited"),
     ),
     Line("G20", "Monitoring and alerting are configured", sign_offs=("monitoring-configured",)),
+    Line("G20", "A test notice was taken by everybody who is told how runs go", runs=("notify",)),
     Line("G20", "Support was told", sign_offs=("support-told",)),
     Line("G20", "The rollback plan was tested", checks=("rollback.rehearsed", "drill.recent")),
     Line("G20", "The documentation is current", sign_offs=("documentation-current",)),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from checks.facts import leaks
-from checks.facts.credentials import held
+from checks.facts.credentials import searched_for
 from checks.facts.folders import below
 from checks.facts.leaks import Search
 from checks.judging import Unjudged, or_finding, unless_finding
@@ -36,7 +36,7 @@ async def gather(world: World, _params: NoParams) -> Search:
     placed = artifact.is_relative_to(world.root)
     above = world.root if placed else artifact.parent
     return await asyncio.to_thread(
-        leaks.search, _named(artifact, above), held(world), "the built bundle", placed=placed
+        leaks.search, _named(artifact, above), searched_for(world), "the built bundle", placed=placed
     )
 
 

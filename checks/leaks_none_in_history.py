@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from checks.facts import history, leaks
 from checks.facts import repository as git
-from checks.facts.credentials import held
+from checks.facts.credentials import searched_for
 from checks.facts.leaks import Search
 from checks.facts.sieve import Sieve
 from checks.facts.source_tree import source_tree
@@ -48,7 +48,7 @@ async def gather(world: World, params: Patience) -> Histories:
                 "Deploy from a full clone: `git clone`, not a copy of the files.",
             )
         )
-    secrets = held(world)
+    secrets = searched_for(world)
     sieve = await asyncio.to_thread(Sieve, secrets)
     found = []
     try:

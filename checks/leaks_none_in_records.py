@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from checks.facts import leaks
-from checks.facts.credentials import held
+from checks.facts.credentials import searched_for
 from checks.facts.folders import unlisted
 from checks.facts.leaks import Search
 from checks.judging import Unjudged, or_finding, unless_finding
@@ -30,7 +30,7 @@ async def gather(world: World, _params: NoParams) -> Search:
     files = await asyncio.to_thread(lambda: list(_records(state, no_record)) if state.exists() else [])
     if not files:
         raise Unjudged(skipped(f"{_STATE} holds no journal and no report yet", files=0))
-    return await asyncio.to_thread(leaks.search, files, held(world), "the record of earlier runs")
+    return await asyncio.to_thread(leaks.search, files, searched_for(world), "the record of earlier runs")
 
 
 def _records(state: Path, no_record: Collection[str]) -> Iterator[tuple[str, str]]:

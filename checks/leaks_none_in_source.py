@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from checks.facts import leaks
-from checks.facts.credentials import held
+from checks.facts.credentials import searched_for
 from checks.facts.leaks import Search
 from checks.facts.source_tree import source_tree
 from checks.judging import or_finding, unless_finding
@@ -17,7 +17,7 @@ from pipeline.verdict import Finding
 @or_finding
 async def gather(world: World, _params: NoParams) -> Search:
     tree = await source_tree(world)
-    return await asyncio.to_thread(leaks.search, tree.named(), held(world), tree.where, placed=True)
+    return await asyncio.to_thread(leaks.search, tree.named(), searched_for(world), tree.where, placed=True)
 
 
 @unless_finding

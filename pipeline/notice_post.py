@@ -67,8 +67,8 @@ class Post:
                 return await self._asked(notice)
         except TimeoutError:
             return _NOT_IN_TIME
-        except OSError as error:
-            return f"the process that sends notices: {error.strerror or type(error).__name__}"
+        except (OSError, RuntimeError) as error:  # it cannot be started, or ended while it was written to
+            return f"the process that sends notices: {getattr(error, 'strerror', '') or type(error).__name__}"
 
     async def _asked(self, notice: Mapping[str, str]) -> str:
         process = await self._running()

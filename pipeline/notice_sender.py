@@ -16,9 +16,11 @@ from typing import Any, TextIO
 
 _LINES = 2
 """What Apprise said last is enough to tell what is wrong."""
+_LONGEST = 2_000
 
 
 def main() -> None:
+    os.nice(10)  # the run comes first
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
@@ -49,7 +51,7 @@ def _serve(apprise: Any, asset: Any, notice: dict[str, str], answers: TextIO, lo
     except Exception as failure:
         error = f"{type(failure).__name__}: {failure}"
     with lock:
-        answers.write(json.dumps({"id": notice["id"], "error": error}) + "\n")
+        answers.write(json.dumps({"id": notice["id"], "error": error[:_LONGEST]}) + "\n")
         answers.flush()
 
 

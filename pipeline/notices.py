@@ -87,8 +87,6 @@ class Notices:
         self.environment = environment
         self.recipients = tuple(recipients)
         self.outcomes: list[Outcome] = []
-        self.needed = False
-        """Whether a person is needed, by what was told or was to be told."""
         self._carrier, self._words = carrier, words
         self._record: Callable[..., Any] | None = None
         self._entries: Callable[[], Sequence[Entry]] = tuple
@@ -114,7 +112,6 @@ class Notices:
 
     def tell(self, events: tuple[str, ...], error: str = "", *, on_record: bool = False) -> None:
         """Begins to tell everybody whose list has one of `events`; of several the first says what it is."""
-        self.needed = self.needed or "person needed" in events
         for one in self.recipients:
             if one.on.intersection(events) or events == (TEST,):
                 self._tasks[asyncio.create_task(self._tell(one, events, error, on_record=on_record))] = one.name
@@ -142,12 +139,12 @@ class Notices:
         self._tasks.clear()
         await self._carrier.close()
 
-    def lines(self) -> list[str]:
-        """What whoever typed the command must know of it, and has not seen yet."""
+    def lines(self, *, needed: bool) -> list[str]:
+        """What whoever typed the command must know of it, and has not seen yet. `needed`: a person is."""
         late = [one for one in self.outcomes if not one.shown]
         lines = [f"Told {one.to}: {one.event}." for one in late if not one.error]
         lines += [f"NOT told {one.to} ({one.event}): {one.error}" for one in late if one.error]
-        if self.needed and not any(one.event == "person needed" for one in self.outcomes if not one.error):
+        if needed and not any(one.event == "person needed" for one in self.outcomes if not one.error):
             why = f"{self.environment} has no notices in pipeline.yaml"
             if self.recipients:
                 listed = any("person needed" in one.on for one in self.recipients)

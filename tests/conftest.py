@@ -12,6 +12,7 @@ _TOGETHER = (
     "tests/cli/test_commands.py",
     "tests/cli/test_doors.py",
     "tests/cli/test_inv.py",
+    "tests/cli/test_notices.py",
     "tests/cli/test_people.py",
     "tests/cli/test_probe.py",
     "tests/cli/test_reconcile.py",

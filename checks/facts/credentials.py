@@ -14,6 +14,7 @@ from pydantic import Field
 from checks.judging import Unjudged
 from pipeline import exposed
 from pipeline.contracts import World
+from pipeline.notice_addresses import secrets_in
 from pipeline.secrets import Secret
 from pipeline.spec import Frozen
 from pipeline.verdict import Finding, Place, Verdict, inconclusive
@@ -35,10 +36,25 @@ class Strength(Frozen):
     min_bits: int = Field(40, ge=20)
 
 
+_KEY_LENGTH = 12
+"""A shorter part of an address may be a name that stands in files for its own reasons."""
+
+
 def held(world: World) -> Mapping[str, Secret]:
     """The secrets of the run's settings by the names of their settings, without empty ones."""
     values = world.settings.values.items()
     return {name: v.value for name, v in values if isinstance(v.value, Secret) and v.value.reveal()}
+
+
+def searched_for(world: World) -> Mapping[str, Secret]:
+    """The same, with the keys in the addresses of notices: what must stand in no file that others see."""
+    addresses = {name: v.value for name, v in world.settings.addresses.items() if isinstance(v.value, Secret)}
+    keys = {
+        f"{name}, key {number}": key
+        for name, address in addresses.items()
+        for number, key in enumerate((one for one in secrets_in(address) if len(one.reveal()) >= _KEY_LENGTH), 1)
+    }
+    return {**held(world), **keys}
 
 
 def none_held(world: World, what: str) -> Finding:

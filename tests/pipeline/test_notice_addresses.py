@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,15 @@ def test_every_scheme_that_apprise_speaks_is_known() -> None:
     """No address that Apprise would take is refused for its scheme, and none that it would not take passes."""
     asked = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, check=True)
     assert set(asked.stdout.split()) == SCHEMES
+
+
+def test_apprise_is_loaded_by_the_process_that_sends_alone() -> None:
+    """Commands that list, judge or deploy start as fast as ever, and no log of Apprise reaches their output."""
+    home = Path(__file__).resolve().parents[2]
+    rooms = ("pipeline", "checks", "rollback", "targets", "gateways", "sandbox")
+    sources = [*home.glob("*.py"), *(path for room in rooms for path in (home / room).rglob("*.py"))]
+    loading = [path.name for path in sources if re.search(r"^\s*(import|from) apprise", path.read_text("utf-8"), re.M)]
+    assert loading == ["notice_sender.py"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from random import SystemRandom
@@ -17,7 +20,7 @@ from pipeline.errors import Exit, PersonNeeded, TargetError, TollgateError
 from pipeline.events import Entry, Kind
 from pipeline.journal import Journal
 from pipeline.lease import Owner
-from pipeline.notice_post import Post
+from pipeline.notice_post import SENDER, Post
 from pipeline.notice_words import Writer
 from pipeline.notices import NOBODY, Notices, Recipient
 from pipeline.run_record import Outcome
@@ -178,7 +181,7 @@ async def test_receivers_that_fail_change_nothing_of_a_run(yard: Yard, capfd: py
     assert [len(hooks.bodies(path)) for path in ("500", "garbage")] == [4, 4]
     failed_ones = {(one["to"], one["event"]) for one in yard.told(Kind.NOTICE) if one["ok"] is False}
     assert failed_ones == {(name, event) for name in ways for event in ("started", "rolled back")}
-    said = " ".join(told.notices.lines())
+    said = " ".join(told.notices.lines(needed=False))
     assert "NOT told 500 (rolled back): Failed to send JSON POST notification" in said
     assert "NOT told unknown (rolled back): it is no address that Apprise understands" in said
     assert not [part for part in ("pw12", "T0pS3cretKey") if part in said + repr(yard.told(Kind.NOTICE))]
@@ -215,7 +218,30 @@ async def test_what_sends_ends_with_the_command(yard: Yard) -> None:
 
         assert (await told.run(act, release=NEW)).exit is Exit.DONE
     assert recorded(yard) == [("ops", "started", None), ("ops", "started", False)]
-    assert told.notices.lines() == ["NOT told ops (started): given up: the command ended first"]
+    assert told.notices.lines(needed=False) == ["NOT told ops (started): given up: the command ended first"]
+
+
+def test_what_sends_ends_with_a_run_that_is_killed() -> None:
+    """When whoever asked is gone, nothing more is sent in its name and no process is left."""
+    hanging = socket.create_server(("127.0.0.1", 0))
+    notice = {
+        "id": 1,
+        "address": f"json://127.0.0.1:{hanging.getsockname()[1]}",
+        "title": "t",
+        "body": "b",
+        "kind": "info",
+    }
+    sender = subprocess.Popen(
+        [sys.executable, "-I", str(SENDER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with hanging, sender:
+        assert sender.stdin is not None
+        sender.stdin.write(json.dumps(notice) + "\n")
+        sender.stdin.flush()
+        taken, _ = hanging.accept()
+        with taken:
+            sender.stdin.close()
+            assert sender.wait(60) == 0
 
 
 # ---- which events, and to whom -------------------------------------------------------------------------------
@@ -249,7 +275,7 @@ async def test_a_person_that_is_needed_is_told_what_to_do(yard: Yard) -> None:
     title, body, kind = desk.taken[-1]
     assert (title, kind) == ("shop staging: A PERSON IS NEEDED", "failure")
     assert "it is slow" in body and "It is closed." in body and "Mend: checkpoint release: the disk is full" in body
-    assert NOBODY not in " ".join(told.notices.lines())
+    assert NOBODY not in " ".join(told.notices.lines(needed=True))
     yard.ground.broken.clear()
     yard.says.clear()
     assert (await told.rollback()).exit is Exit.DONE
@@ -325,7 +351,7 @@ async def test_a_record_that_cannot_be_written_is_told_all_the_same(yard: Yard) 
     yard.around = None
     assert desk.titles == ["A PERSON IS NEEDED"]
     assert "disk full" in desk.taken[0][1] and "./inv status --env staging" in desk.taken[0][1]
-    assert told.notices.lines() == ["Told ops: person needed."]
+    assert told.notices.lines(needed=True) == ["Told ops: person needed."]
 
 
 @pytest.mark.parametrize(
@@ -342,7 +368,7 @@ async def test_nobody_told_is_said_in_plain_words(yard: Yard, recipients: list[R
     not_restored(yard)
     told = Told(yard, Desk("the line is dead"), recipients)
     assert (await told.deploy()).exit is Exit.PERSON_NEEDED
-    assert f"{NOBODY} that a person is needed: {why}." in told.notices.lines()[-1]
+    assert f"{NOBODY} that a person is needed: {why}." in told.notices.lines(needed=True)[-1]
     built = incident.build(yard.entries(), "run-1")
     assert built is not None
     for page in (incident.as_markdown(built), report.as_markdown(built.run), report.as_html(built.run)):
