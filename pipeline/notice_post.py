@@ -26,7 +26,6 @@ _PASSED_ON = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
 _LONGEST = 300
-_NOT_IN_TIME = f"no answer within {LIMIT_S:g} s"
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -34,10 +33,20 @@ Sleep = Callable[[float], Awaitable[None]]
 class Post:
     """Sends notices, several at once. The process is started by the first and ended by `close`.
 
-    `environment` is ours: a proxy and authorities are passed on from it, nothing else.
+    `environment` is ours: a proxy and authorities are passed on from it, nothing else. `sender` is the program that is
+    run, `limit` how long one attempt may take, in s.
     """
 
-    def __init__(self, environment: Mapping[str, str], random: Random, sleep: Sleep) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        random: Random,
+        sleep: Sleep,
+        *,
+        sender: Path = SENDER,
+        limit: float = LIMIT_S,
+    ) -> None:
+        self._sender, self._limit = sender, limit
         self._environment = {name: environment[name] for name in _PASSED_ON if name in environment}
         self._random, self._sleep = random, sleep
         self._process: Process | None = None
@@ -53,7 +62,7 @@ class Post:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_incrementing(1 + self._random.random()),
-            retry=retry_if_result(lambda error: error not in ("", _NOT_IN_TIME)),
+            retry=retry_if_result(lambda error: error not in ("", self._not_in_time)),
             sleep=self._sleep,
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else "",
         )
@@ -61,12 +70,16 @@ class Post:
         error: str = await retrying(self._try, notice)
         return hide(error, address)[:_LONGEST]
 
+    @property
+    def _not_in_time(self) -> str:
+        return f"no answer within {self._limit:g} s"
+
     async def _try(self, notice: Mapping[str, str]) -> str:
         try:
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout(self._limit):
                 return await self._asked(notice)
         except TimeoutError:
-            return _NOT_IN_TIME
+            return self._not_in_time
         except (OSError, RuntimeError) as error:  # it cannot be started, or ended while it was written to
             return f"the process that sends notices: {getattr(error, 'strerror', '') or type(error).__name__}"
 
@@ -85,7 +98,7 @@ class Post:
         async with self._starting:
             if self._process is None or self._process.returncode is not None or self._reader is None:
                 self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-I", str(SENDER)),
+                    *(sys.executable, "-I", str(self._sender)),
                     stdin=PIPE,
                     stdout=PIPE,
                     stderr=DEVNULL,

@@ -343,13 +343,14 @@ async def test_a_record_that_cannot_be_written_is_told_all_the_same(yard: Yard) 
 
     def around(when: str, _n: int) -> None:
         if when == "before" and yard.told(Kind.CHECKPOINT_ARMED):
-            raise TollgateError("the journal cannot be written: disk full", "make room")
+            raise TollgateError(f"{yard.secret.reveal()}: the journal cannot be written: disk full", "make room")
 
     yard.around = around
     with pytest.raises(PersonNeeded):
         await told.deploy()
     yard.around = None
     assert desk.titles == ["A PERSON IS NEEDED"]
+    assert yard.secret.reveal() not in desk.taken[0][1]
     assert "disk full" in desk.taken[0][1] and "./inv status --env staging" in desk.taken[0][1]
     assert told.notices.lines(needed=True) == ["Told ops: person needed."]
 
