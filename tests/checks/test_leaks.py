@@ -17,6 +17,7 @@ from checks import CHECKS
 from checks.facts import leaks
 from pipeline.contracts import World
 from pipeline.secrets import Secret
+from pipeline.settings import SettingValue
 from pipeline.verdict import Verdict
 from tests.checks.worlds import ask, at, random_text, world
 
@@ -51,6 +52,19 @@ async def test_a_clean_checkout_passes_and_ignored_files_are_left_alone(checkout
     """Git ignores the dotenv file with the secrets, so it is no leak."""
     finding = await ask(SOURCE, checkout)
     assert (finding.verdict, finding.evidence["files"]) == (Verdict.PASS, 2), finding
+
+
+async def test_the_key_of_a_notice_in_a_file_is_found(checkout: World) -> None:
+    """An address pasted into a file that git keeps blocks, by its variable's name; its host and words do not."""
+    key = random_text()
+    value = SettingValue("NOTICE_OPS", Secret(f"json://hooks.shop.test/services/{key}"), "environment")
+    asked = replace(checkout, settings=replace(checkout.settings, addresses={"NOTICE_OPS": value}))
+    (checkout.root / "notes.md").write_text("We write to https://hooks.shop.test/services/ when it is bad.\n")
+    assert (await ask(SOURCE, asked)).verdict is Verdict.PASS
+    (checkout.root / "notes.md").write_text(f"curl https://hooks.shop.test/services/{key}\n")
+    finding = await ask(SOURCE, asked)
+    assert finding.verdict is Verdict.FAIL
+    assert "NOTICE_OPS, key 1" in finding.reason and key not in finding.reason
 
 
 @pytest.mark.parametrize("tracked", [True, False])
