@@ -292,20 +292,33 @@ async def test_a_rollback_that_was_asked_for_is_told_once(yard: Yard) -> None:
     assert "Why: it was slow." in desk.taken[-1][1]
 
 
-async def test_an_ending_that_nobody_knows_needs_a_person(yard: Yard) -> None:
-    """A run that ends in a way which this version has no word for is told to those who are called when it is bad."""
+@pytest.mark.parametrize(
+    ("verb", "outcome", "title"),
+    [
+        ("deploy", "taken over", "deploy stopped, a rollback took over"),
+        ("deploy", "interrupted", "deploy refused, nothing was changed"),
+        ("deploy", "swallowed", "A PERSON IS NEEDED"),
+        ("rollback", "bug", "A PERSON IS NEEDED"),
+        ("reconcile", "person needed", "A PERSON IS NEEDED"),
+        ("open", "done", "open again"),
+        ("validate", "refused", ""),
+        ("verify", "swallowed", ""),
+    ],
+)
+async def test_how_a_run_ended_decides_what_is_told(yard: Yard, verb: str, outcome: str, title: str) -> None:
+    """An ending that this version has no word for calls a person; verbs that only look are nobody's business."""
     desk = Desk()
-    told = Told(yard, desk, [Recipient("ops", ADDRESS, frozenset({"person needed"}))])
+    told = Told(yard, desk, [Recipient("ops", ADDRESS, DEFAULT)])
 
     async def act(session: Any, _owner: Owner) -> Outcome:
-        session.recorder.record(Kind.RUN_STARTED, verb="deploy", environment="staging", service="shop")
-        session.recorder.record(Kind.RUN_FINISHED, outcome="swallowed", exit_code=9, summary="by a whale", took_s=1.0)
+        session.recorder.record(Kind.RUN_STARTED, verb=verb, environment="staging", service="shop")
+        session.recorder.record(Kind.RUN_FINISHED, outcome=outcome, exit_code=9, summary="by a whale", took_s=1.0)
         await told.notices.settle()
         return Outcome("run-1", Exit.BUG, "")
 
     await told.run(act)
-    assert desk.titles == ["A PERSON IS NEEDED"]
-    assert "by a whale" in desk.taken[0][1]
+    assert desk.titles == ([title] if title else [])
+    assert verb not in ("deploy", "rollback") or "by a whale" in desk.taken[0][1]
 
 
 # ---- runs that were killed, and a record that cannot be written ------------------------------------------------
