@@ -15,7 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ from pipeline.contracts import (
 from pipeline.errors import CommandFailed, LeaseHeld, TollgateError, Usage
 from pipeline.events import Entry, Kind, Listener
 from pipeline.facts import Facts
+from pipeline.notice_addresses import secrets_in
 from pipeline.notices import Notices, Recipient
 from pipeline.secrets import Redactor, Secret
 from pipeline.session import LeaseSlot, Recorder, Session
@@ -251,7 +252,7 @@ async def opened(
         from pipeline.asking import TrustingService
         from pipeline.purse import RecordedPurse
 
-        notices = _notices(chosen, settings, redactor, clock)
+        notices = _notices(chosen, settings, redactor, clock, asked=not goes_back)
         recorder = Recorder(journal, run.id, [*listeners(redactor), notices], redactor)
         notices.begin(recorder.record, journal.entries)
 
@@ -313,19 +314,41 @@ async def opened(
             await notices.close()
 
 
-def _notices(chosen: Chosen, settings: Settings, redactor: Redactor, clock: Clock) -> Notices:
-    """Those whom pipeline.yaml names for the environment, each with its address."""
+def _notices(chosen: Chosen, settings: Settings, redactor: Redactor, clock: Clock, *, asked: bool) -> Notices:
+    """Those whom pipeline.yaml names for the environment, each with its address.
+
+    `asked` False: a secret manager was not asked for it yet; then it is when somebody has to be told, beside the run.
+    """
     from pipeline.notice_post import Post
     from pipeline.notice_words import Writer
 
-    recipients = []
-    for one in chosen.environment.notices:
-        found = settings.addresses.get(one.address_from)
-        address = found.value if found is not None and isinstance(found.value, Secret) else None
-        recipients.append(Recipient(one.to, address, frozenset(one.on), f"{one.address_from} has no value"))
+    asking: list[asyncio.Task[Settings]] = []
+
+    async def late(variable: str) -> Secret | None:
+        if not asking:
+            asking.append(asyncio.create_task(_settings(chosen, None)))
+        found = _address_in(await asyncio.shield(asking[0]), variable)
+        redactor.add(secrets_in(found) if found is not None else ())
+        return found
+
+    recipients = [
+        Recipient(
+            name=one.to,
+            address=_address_in(settings, one.address_from),
+            on=frozenset(one.on),
+            unknown=f"{one.address_from} has no value",
+            late=None if asked else partial(late, one.address_from),
+        )
+        for one in chosen.environment.notices
+    ]
     writer = Writer(chosen.spec.service, chosen.name, who(), redactor.text)
     post = Post(os.environ, random.SystemRandom(), clock.sleep)
     return Notices(chosen.name, recipients, post, writer.words)
+
+
+def _address_in(settings: Settings, variable: str) -> Secret | None:
+    found = settings.addresses.get(variable)
+    return found.value if found is not None and isinstance(found.value, Secret) else None
 
 
 async def open_target(

@@ -7,7 +7,7 @@ run or the rollback that puts it right tells by itself, and a notice on record i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -50,12 +50,16 @@ _KINDS: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Recipient:
-    """Somebody who is told. `address` None: it is not known, and `unknown` says which variable lacks it."""
+    """Somebody who is told. `address` None: it is not known, and `unknown` says which variable lacks it.
+
+    `late` asks for it once more, where the run itself must not wait for whom it is asked of.
+    """
 
     name: str
     address: Secret | None
     on: frozenset[str]
     unknown: str = ""
+    late: Callable[[], Awaitable[Secret | None]] | None = None
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,8 @@ class Notices:
         try:
             title, body = await asyncio.to_thread(self._words, events, own, error)
             kind = _KINDS.get(events[0], "info")
-            failure = await self._carrier.send(one.address, title, body, kind=kind) if one.address else one.unknown
+            address = one.address or (await one.late() if one.late else None)
+            failure = await self._carrier.send(address, title, body, kind=kind) if address else one.unknown
         except asyncio.CancelledError:
             failure = _GIVEN_UP
         except Exception as bug:  # telling never decides a run

@@ -283,6 +283,25 @@ async def test_a_person_that_is_needed_is_told_what_to_do(yard: Yard) -> None:
     assert f"Release {OLD} serves" in desk.taken[-1][1]
 
 
+async def test_an_address_that_only_a_secret_manager_has_is_asked_for_beside_the_way_back(yard: Yard) -> None:
+    """A rollback waits for no secret manager; whoever is to be told is looked up when there is something to tell."""
+    yard.verified(NEW)
+    asked: list[int] = []
+
+    async def late() -> Secret | None:
+        asked.append(len(yard.told(Kind.RUN_FINISHED)))
+        return ADDRESS if len(asked) == 1 else None
+
+    desk = Desk()
+    told = Told(yard, desk, [Recipient("ops", None, DEFAULT, "NOTICE_OPS has no value", late)])
+    assert (await told.rollback()).exit is Exit.DONE
+    assert (asked, desk.titles) == ([1], ["rolled back"])
+    assert (await told.deploy(NEXT)).exit is Exit.DONE
+    told.recipients = [Recipient("ops", None, frozenset({"deployed"}), "NOTICE_OPS has no value", late)]
+    assert (await told.deploy("5-last")).exit is Exit.DONE
+    assert told.notices.lines(needed=False) == ["NOT told ops (deployed): NOTICE_OPS has no value"]
+
+
 async def test_a_rollback_that_was_asked_for_is_told_once(yard: Yard) -> None:
     """A rollback with nothing gone wrong before it is told as done, with its reason; nothing had needed reopening."""
     yard.verified(NEW)
