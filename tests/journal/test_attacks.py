@@ -23,7 +23,7 @@ from tests.journal.attacks import BESIDE, copied, made, put, read
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY_BYTE = bool(os.environ.get("TOLLGATE_EVERY_BYTE"))
-"""`TOLLGATE_EVERY_BYTE=1 pytest tests/journal` flips every byte, which takes some minutes."""
+"""`TOLLGATE_EVERY_BYTE=1 pytest -o timeout=900 tests/journal` flips every byte, which takes some minutes."""
 FLIPS = 1500
 MASKS = (0x01, 0x20, 0x80, 0xFF)
 PAGE = 4096

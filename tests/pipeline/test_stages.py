@@ -31,7 +31,7 @@ def yard_with(folder: Path, **stages: Any) -> Yard:
 async def run(yard: Yard, stage: str, done: Done = Done(), *, to_the_end: bool = False) -> list[Finding]:  # noqa: B008
     """One stage of a run that holds the lease."""
     with yard.opened(release=NEW) as session:
-        async with holding(session, Owner.this_process(session.recorder.run)):
+        async with holding(session, Owner.this_process(session.recorder.run), "deploy"):
             try:
                 return await _findings(session, yard, stage, done, to_the_end)
             finally:
