@@ -159,7 +159,7 @@ def closed_meanwhile(entries: Sequence[Entry], run: str) -> Mapping[SwitchName, 
 async def keep_closed(session: Session) -> None:
     """Closes again what a person closed while this run was writing the same file: theirs is on record."""
     switches = session.world.target.switches
-    for door, value in closed_meanwhile(session.journal.entries(), session.recorder.run).items():
+    for door, value in closed_meanwhile(session.to_be_told(), session.recorder.run).items():
         found = await switches.read(door)
         if found is None or found.run:
             session.recorder.record(Kind.DOOR_CLOSED, **as_data(door, value))

@@ -16,6 +16,7 @@ from pipeline.events import Kind
 from pipeline.journal import Journal
 from pipeline.salvage import believed, open_or_begin_anew
 from pipeline.secrets import Redactor
+from pipeline.verdict import failed
 from tests.pipeline.rooms import NEXT, OLD, Yard
 
 
@@ -152,6 +153,16 @@ async def test_a_rollback_goes_on_without_the_record_and_says_so(yard: Yard, sta
     told, *_ = _told_by(yard, Kind.RECORD_BROKEN)
     assert told["count"] == len(told["breaks"]) > 0
     assert "is decided by what the target says" in " ".join(yard.output)
+
+
+async def test_doors_that_a_run_closed_are_opened_though_its_record_is_lost(yard: Yard) -> None:
+    """After a crash on the way back and with nothing left on record, one rollback opens what that run closed."""
+    yard.says = {"watch.one": failed("it does not hold", "mend it")}
+    await yard.killed_at(Kind.CHECKPOINT_RESTORING)
+    assert yard.ground.switches
+    tamper(yard.folder / "journal.sqlite", "DELETE FROM entries")
+    assert (await yard.rollback()).exit is Exit.DONE
+    assert (yard.ground.live, yard.ground.switches) == (OLD, {})
 
 
 async def test_a_deploy_does_not_begin_on_an_altered_record(yard: Yard) -> None:
