@@ -28,7 +28,7 @@ SHORT = (
 
 
 @pytest.mark.load
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 async def test_no_order_is_lost_while_releases_change_and_runs_are_killed() -> None:
     """While customers pay, a deploy, a bad one and a killed rollback lose and double no order, activate nothing unpaid,
     charge nobody another amount, and fail no request but by 503 while payments are off."""
