@@ -44,7 +44,7 @@ def close(flags: Flags, *, payments: bool, test_mode: bool, reason: str) -> int:
                 sys.stdout.write(_at_work(chosen))
 
         try:
-            return await commands.run(flags, chosen, act, tell=tell)
+            return await commands.run(flags, chosen, act, tell=tell, asks=False)
         except TollgateError as error:
             if not done.stand:  # nothing was reached, not even a file
                 by_hand = "To close without all this, write the file by hand: docs/incident.md, Closing by hand."

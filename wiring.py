@@ -192,11 +192,12 @@ async def opened(
     watch: float | None = None,
     around: Callable[[str, int], None] | None = None,
     goes_back: bool = False,
+    asks: bool = True,
 ) -> AsyncIterator[Session]:
     """Everything a run works with. `release`: the run makes a new one; `continues`: it goes on with an unfinished run.
 
     `goes_back`: no secret manager is asked, for what is gone back to has its settings kept beside it, and a damaged
-    journal is set aside.
+    journal is set aside. `asks` False: no secret manager is asked, and nothing else is different.
 
     `changes`: the run may change the environment, so a release that was live is brought up first, as after a reboot.
     `around` is the journal's: called before and after each entry.
@@ -209,7 +210,7 @@ async def opened(
     clock, chance = SystemClock(), random.SystemRandom()
     ours = await _sandbox_gateway(chosen) if chosen.in_sandbox else None
     gateway_address = ours.gateway if ours else None
-    settings = await _settings(chosen, gateway_address, ask=not goes_back)
+    settings = await _settings(chosen, gateway_address, ask=asks and not goes_back)
 
     def gateway_at(given: Settings) -> str:
         return gateway_address or given.text("VITE_IKHOKHA_API_URL")
