@@ -110,7 +110,7 @@ async def play(scene: Scene, fault: Fault, before: judge.Standing | None = None)
     `before`: how the stage stands, where that is known. Returns how it stands afterwards, None: not looked at again.
     """
     before = before or await judge.standing(scene)
-    begun_after = len(scene.entries())
+    begun_after = scene.last()
     seen: list[str] = []
     await _seen(seen, fault.prepare(scene))
     ended, typed = [], []

@@ -78,7 +78,7 @@ class Scene:
         argv = [sys.executable, "-P", "-m", "invoke", "--search-root", str(HOME), *args]
         argv += ["--spec", str(self.folder / "pipeline.yaml")]
         env = {**os.environ, "SANDBOX_FAULT": build_fault, "GITHUB_ACTIONS": "", "GITHUB_STEP_SUMMARY": ""}
-        begun_after = self._last()
+        begun_after = self.last()
         process = await asyncio.create_subprocess_exec(
             *argv, cwd=self.folder, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
@@ -125,7 +125,7 @@ class Scene:
             return (f"the strike failed: {type(error).__name__}: {error}",)
         return ()
 
-    def _last(self) -> int:
+    def last(self) -> int:
         """The number of the journal's last entry, 0 where there is none."""
         rows = self._rows("SELECT coalesce(max(seq), 0) FROM entries")
         return int(rows[0][0]) if rows else 0
