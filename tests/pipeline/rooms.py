@@ -70,7 +70,7 @@ STORY: Mapping[str, Any] = {
     "prove": [{"check": "proof.one"}, {"check": "proof.two"}],
     "watch": [{"check": "watch.one"}],
 }
-_AT_WORK: ContextVar[tuple[LeaseSlot, Journal]] = ContextVar("at_work")
+_AT_WORK: ContextVar[tuple[LeaseSlot, Journal, str]] = ContextVar("at_work")
 Says = Finding | Callable[[World], Awaitable[Any]]
 
 
@@ -395,12 +395,12 @@ class Yard:
         with Journal.open(path, clock=self.clock, redactor=redactor, around=self.around) as journal:
             ground: Any = self.ground
 
-            _AT_WORK.set((slot, journal))  # two runs may be at work, each a task of its own
+            _AT_WORK.set((slot, journal, run))  # two runs may be at work, each a task of its own
 
             async def before_change(_what: str) -> Entry:
                 if self._dead:
                     raise Killed
-                slot, journal = _AT_WORK.get()
+                slot, journal, run = _AT_WORK.get()
                 await slot.guard()
                 return journal.entries(run)[-1]
 
