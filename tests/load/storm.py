@@ -56,7 +56,8 @@ class Storm:
         created = [one.took_s for one in requests if one.what == "create" and one.status in (200, 201)]
         active = [one.active - one.came for one in purchases if one.active is not None]
         refused = sum(found.refused_rightly(one, self.windows) for one in requests)
-        failed = len(found.failed(requests, self.windows))
+        failed = found.failed(requests, self.windows)
+        ways = Counter(f"{one.what} {one.status or 'no answer'} {one.told[:60]}".strip() for one in failed)
         shut = [end - begin for begin, end in self.windows]
         declined = sum(bool(one.link) and not one.paid for one in purchases)
         return "\n".join(
@@ -67,7 +68,8 @@ class Storm:
                 f"the crowd came at most {self.crowd.late_s:.2f} s late",
                 f"of these   {len(created)} created, {sum(one.paid for one in purchases)} paid, {declined} declined",
                 f"requests   {len(requests)}: {', '.join(f'{n} {what}' for what, n in of.items())}",
-                f"failed     {failed}; {refused} told to come again while payments were off",
+                f"failed     {len(failed)}; {refused} told to come again while payments were off",
+                *(f"           {n} times {way}" for way, n in ways.most_common(_TOLD)),
                 f"closed     {len(shut)} times, {sum(shut):.1f} s in all"
                 + (f", {max(shut):.1f} s at most" * bool(shut)),
                 f"created    {found.spread(created)}",
