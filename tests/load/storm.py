@@ -70,8 +70,7 @@ class Storm:
                 f"requests   {len(requests)}: {', '.join(f'{n} {what}' for what, n in of.items())}",
                 f"failed     {len(failed)}; {refused} told to come again while payments were off",
                 *(f"           {n} times {way}" for way, n in ways.most_common(_TOLD)),
-                f"closed     {len(shut)} times, {sum(shut):.1f} s in all"
-                + (f", {max(shut):.1f} s at most" * bool(shut)),
+                f"closed     {len(shut)} times, {sum(shut):.1f} s in all" + f", {max(shut, default=0.0):.1f} s at most",
                 f"created    {found.spread(created)}",
                 f"active     {found.spread(active)} after the customer came",
                 f"the books  {self.books.counts()}, amounts to the cent",
