@@ -15,8 +15,7 @@ from random import Random
 
 from pipeline.errors import Exit
 from pipeline.standing import open_runs
-from sandbox.drills.run import WATCH_S
-from sandbox.drills.scene import HOME, Scene
+from sandbox.drills.scene import HOME, WATCH_S, Scene
 
 LIMIT_S = 240.0
 KEPT = 5
