@@ -37,8 +37,9 @@ sys.path.insert(0, str(HOME))
 import wiring  # noqa: E402
 from pipeline.contracts import ReleaseId, ReleaseState  # noqa: E402
 from pipeline.events import Entry, Kind  # noqa: E402
+from sandbox.drills.fault import WATCH_S  # noqa: E402
 from sandbox.drills.run import stage  # noqa: E402
-from sandbox.drills.scene import WATCH_S, Scene  # noqa: E402
+from sandbox.drills.scene import Scene  # noqa: E402
 from targets import status_local  # noqa: E402
 
 BAD_BUILD = "accepts-unsigned-webhook"

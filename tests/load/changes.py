@@ -15,7 +15,8 @@ from random import Random
 
 from pipeline.errors import Exit
 from pipeline.standing import open_runs
-from sandbox.drills.scene import HOME, WATCH_S, Scene
+from sandbox.drills.fault import WATCH_S
+from sandbox.drills.scene import HOME, Scene
 
 LIMIT_S = 240.0
 KEPT = 5
