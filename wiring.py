@@ -15,6 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from pipeline.contracts import (
     OnlyWhereNamed,
     Past,
     ReleaseId,
+    ReleaseRecord,
     RunInfo,
     SecurityEvent,
     Switches,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 
 HOME = Path(__file__).resolve().parent
 IDLE_S = 1800
+_STAMP = re.compile(r"\d{8}T\d{9}Z")
 _NETWORK = re.compile(r"[0-9a-fA-F:.]+/\d{1,3}(,|\s|$)")
 
 
@@ -193,6 +196,7 @@ async def opened(
     around: Callable[[str, int], None] | None = None,
     goes_back: bool = False,
     asks: bool = True,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Session]:
     """Everything a run works with. `release`: the run makes a new one; `continues`: it goes on with an unfinished run.
 
@@ -207,7 +211,7 @@ async def opened(
     from pipeline.kept_spec import keep
     from pipeline.salvage import Believed, open_or_begin_anew
 
-    clock, chance = SystemClock(), random.SystemRandom()
+    clock, chance = clock or SystemClock(), random.SystemRandom()
     ours = await _sandbox_gateway(chosen) if chosen.in_sandbox else None
     gateway_address = ours.gateway if ours else None
     settings = await _settings(chosen, gateway_address, ask=asks and not goes_back)
@@ -218,7 +222,7 @@ async def opened(
     token = Secret(tokens.token_urlsafe(24))
     redactor = Redactor([*settings.secrets(), token])
     slot = LeaseSlot()
-    target = await open_target(chosen, slot.guard, redactor.text)
+    target = await open_target(chosen, slot.guard, redactor.text, clock)
     redactor.add(await _kept_secrets(chosen, target))
     went_down = changes and (chosen.area / "current").is_symlink()
     carrier = await _service_up(chosen) if chosen.in_sandbox or went_down else None
@@ -228,7 +232,7 @@ async def opened(
         ca_file=chosen.root / chosen.environment.ca_file if chosen.environment.ca_file else None,
     )
     started = clock.now()
-    stamp = f"{started:%Y%m%dT%H%M%S}{started.microsecond // 1000:03d}Z"
+    stamp = _stamp(started, await target.releases.all())
     new_release = _release_id(chosen.root, stamp) if release and continues is None else None  # it asks git, which waits
     run = RunInfo(
         id=continues.run if continues else f"{started:%Y%m%d-%H%M%S}-{chance.randrange(16**4):04x}",
@@ -353,9 +357,14 @@ def _address_in(settings: Settings, variable: str) -> Secret | None:
 
 
 async def open_target(
-    chosen: Chosen, guard: Callable[[], Awaitable[int | None]], redact: Callable[[str], str] = str
+    chosen: Chosen,
+    guard: Callable[[], Awaitable[int | None]],
+    redact: Callable[[str], str] = str,
+    clock: Clock | None = None,
 ) -> Target:
     """The environment's target. `guard` gives the token for every change, `redact` sees all its commands print."""
+    from pipeline.clock import SystemClock
+
     environment, spec = chosen.environment, chosen.spec
     process = {name: _absolute(chosen.root, value) for name, value in environment.process.items()}
     if chosen.in_sandbox:  # our own shop is told how its gateway signs
@@ -377,6 +386,7 @@ async def open_target(
         listen=environment.target.listen,
         ready_path=spec.contract.ready,
         redact=redact,
+        now=(clock or SystemClock()).now,
         closed_page=lambda: _closed_page(chosen),
     )
 
@@ -575,6 +585,20 @@ def _http(ca_file: Path | None) -> tuple[Callable[[], httpx.AsyncClient], ssl.SS
         return httpx.AsyncClient(verify=context, trust_env=False, follow_redirects=False, timeout=10.0)
 
     return client, context
+
+
+def _stamp(at: datetime, releases: Sequence[ReleaseRecord]) -> str:
+    """A time that sorts after every release there is: a clock that jumped back must not make a new one the older."""
+    newest = max((one.id[:19] for one in releases if _STAMP.match(one.id)), default="")
+    stamp = f"{at:%Y%m%dT%H%M%S}{at.microsecond // 1000:03d}Z"
+    if stamp > newest:
+        return stamp
+    try:
+        last = datetime.strptime(newest[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        later = last + timedelta(milliseconds=int(newest[15:18]) + 1)
+    except (ValueError, OverflowError):  # a name given by hand, which no clock ever told
+        return stamp
+    return f"{later:%Y%m%dT%H%M%S}{later.microsecond // 1000:03d}Z"
 
 
 def _release_id(root: Path, stamp: str) -> ReleaseId:

@@ -18,6 +18,9 @@ from pipeline.words import count
 CLOCK_MARGIN = timedelta(minutes=2)
 """How far the gateway's clock may be from ours without a payment falling out of the window."""
 
+DISTRUSTED = timedelta(days=1)
+"""How far is asked beside what the clock says, which may have been set back: then `since` lies in the future."""
+
 PENDING = "PENDING"
 """What a gateway calls a payment that nobody has tried to pay. An assumption; it only decides what is noted."""
 
@@ -203,8 +206,9 @@ async def reconcile(
 
 
 async def _made_since(gateway: Gateway, clock: Clock, since: datetime) -> Sequence[GatewayPayment]:
-    everything = await gateway.history(since - CLOCK_MARGIN, clock.now() + CLOCK_MARGIN)
-    first = since - CLOCK_MARGIN
+    now = clock.now()
+    first = (since if since <= now else now - DISTRUSTED) - CLOCK_MARGIN
+    everything = await gateway.history(first, now + DISTRUSTED)
     return [payment for payment in everything if made_at(payment, first) >= first]
 
 

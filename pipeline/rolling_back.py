@@ -359,11 +359,12 @@ def _stays(table: Mapping[str, Checkpoint], name: str) -> bool:
 
 
 def _live_since(releases: Sequence[ReleaseRecord], live: ReleaseId | None, look: Look) -> datetime:
-    """Since when the live release may have taken payments; a day ago where nothing tells."""
+    """Since when the live release may have taken payments; a day ago where nothing tells, or only a clock ahead."""
     told = [one.since for one in releases if one.id == live]
     served = serving_since(look.entries, live)
     told += [served] if served else []
-    return min(told, default=look.clock.now() - timedelta(days=1))
+    now = look.clock.now()
+    return min((one for one in told if one <= now), default=now - timedelta(days=1))
 
 
 def serving_since(entries: Sequence[Entry], release: ReleaseId | None) -> datetime | None:

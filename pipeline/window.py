@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,6 +16,8 @@ LONGEST = timedelta(days=30)
 """How far back payments are compared."""
 
 VERB = "reconcile"
+_STEP = timedelta(minutes=1)
+"""What a clock may be corrected by, unnoticed: less than a comparison allows two clocks to differ."""
 _ALLOWED = "An instant with its time zone, like 2026-11-20T08:00:00Z, or a duration like 2h or 3d; at most 30 d."
 
 
@@ -49,15 +52,18 @@ def since_on_record(entries: Sequence[Entry], environment: str, now: datetime) -
     """Where whole books end: everything before was compared and agreed, and no payment of before was unpaid then.
 
     Only runs of `reconcile` count, for a deploy compares no more than itself; and one that was asked for a shorter
-    time counts only where it continues what was whole. Without any, or with none in 30 d, it is 30 d ago.
+    time counts only where it continues what was whole. One whose clock was ahead counts for nothing: a later entry, or
+    the clock now, says an earlier time. Without any, or with none in 30 d, it is 30 d ago.
     """
     runs, whole_until = set[str](), datetime.min.replace(tzinfo=UTC)
-    for entry in entries:
+    earliest_after = [*accumulate((entry.at for entry in reversed(entries)), min, initial=now)][::-1][1:]
+    for entry, earliest in zip(entries, earliest_after, strict=True):
         data = entry.data
         if entry.kind is Kind.RUN_STARTED and (data["verb"], data["environment"]) == (VERB, environment):
             runs.add(entry.run)
         elif entry.kind is Kind.RECONCILED and entry.run in runs and data["ok"]:
+            until = datetime.fromisoformat(data["whole_until"])
             continues = datetime.fromisoformat(data["since"]) <= max(whole_until, entry.at - LONGEST)
-            if continues:
-                whole_until = datetime.fromisoformat(data["whole_until"])
+            if continues and max(until, entry.at) <= min(earliest, entry.at) + _STEP:
+                whole_until = until
     return max(whole_until, now - LONGEST)

@@ -247,10 +247,15 @@ class ReleasesOnHost:
         await self._area.change(layout.remove(gone), timeout=COPY_S)
 
     async def _remove_leftovers(self, releases: set[ReleaseId]) -> None:
-        """Records and kept settings whose folder is gone: an earlier removal, or a staging, ended half-way."""
+        """Records and kept settings whose folder is gone: an earlier removal, or a staging, ended half-way.
+
+        And what a write left that was killed before its rename (`.NAME...`): settings among them, which are secret.
+        """
         at = self._area.at
         for folder in (at.states, at.kept):
-            names = [name for name in await self._area.names(folder, "f") if name.endswith(".json")]
+            names = [
+                name for name in await self._area.names(folder, "f") if name.startswith(".") or name.endswith(".json")
+            ]
             lost = [folder / name for name in names if name.removesuffix(".json") not in releases]
             if lost:
                 await self._area.change(layout.remove(lost))

@@ -453,7 +453,7 @@ class Supervisor:
         kept = self.area.root / "settings" / f"{release}.json"
         if self.area.digest(kept) != staged:
             raise Failed(f"release {release}: neither its settings nor their kept copy are those it was staged with")
-        new = self.area.settings(release).with_name(".settings.back")
+        new = kept.with_name(f".{release}.back")  # in the release's folder a left-over would be a changed release
         new.touch(mode=0o600)
         new.write_bytes(kept.read_bytes())
         new.replace(self.area.settings(release))

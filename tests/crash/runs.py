@@ -1,20 +1,26 @@
-"""Runs of the real engine in processes of their own, which kill themselves at one entry of the journal."""
+"""Runs of the real verbs in processes of their own, which are struck at one moment; and what is read afterwards."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import multiprocessing
 import os
-import signal
+import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import commands
 import wiring
-from pipeline import plan, rolling_back, runner
+from commands import Flags
+from pipeline import plan, reconciling, rolling_back, runner
+from pipeline.clock import SystemClock
 from pipeline.contracts import ReleaseId, ReleaseState, SwitchName
-from pipeline.events import Entry, Event, Kind
+from pipeline.errors import Exit, TollgateError
+from pipeline.events import Kind
 from pipeline.lease import Owner
 from pipeline.run_record import Outcome
 from pipeline.session import Session
@@ -22,89 +28,84 @@ from pipeline.standing import open_runs
 from sandbox import host
 from sandbox.drills import judge
 from sandbox.drills.scene import Scene
+from tests.crash.child import Struck, said_into
+from tests.crash.strikes import Strike
 
-Verb = Literal["deploy", "resume", "rollback"]
-When = Literal["before", "after"]
-NOT_KILLED = 99
+Verb = Literal["deploy", "resume", "rollback", "reconcile"]
+SAID = "said.txt"
+LIMIT_S = 120
 _ROOMS = ("checks", "rollback", "targets", "gateways.ikhokha")
 _LATER = ("targets.local", "pipeline.sources", "ahocorasick_rs", "httpcore", "h11", "anyio._backends._asyncio")
 _TARGET = ("targets.releases", "targets.switches", "targets.traffic", "targets.vault", "tarfile")
 _SMALL = ("gateways.ikhokha_signing", "pipeline.security_log", "pydantic.type_adapter", "concurrent.futures.thread")
-_LOADED = ("tests.crash.runs", *_ROOMS, "pipeline.loader", "pipeline.asking", *_LATER, *_TARGET, *_SMALL)
+_TOLD = ("pipeline.console", "pipeline.report", "pipeline.incident", "pipeline.sarif", "pipeline.tables", "jinja2")
+_LOADED = ("tests.crash.runs", *_ROOMS, "pipeline.loader", "pipeline.asking", *_LATER, *_TARGET, *_SMALL, *_TOLD)
 """Loaded once, before each run is forked: what a run loads is not what is tested."""
 
 
 @dataclass(frozen=True)
-class Kill:
-    """SIGKILL before or after the n-th entry that the run writes, counted from 1. n 0: it is left alone.
+class Ended:
+    """How a run ended: its exit code, or minus the signal that ended it; and what it printed."""
 
-    `on_the_way_back`: counted from the entry that follows the first error, because how many entries a stage writes
-    before its failing step has cancelled the others is not fixed.
-    """
-
-    when: When
-    n: int
-    on_the_way_back: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.when}-{self.n}"
+    code: int
+    said: str
 
 
-NEVER = Kill("before", 0)
+def in_a_process(folder: Path, verb: Verb) -> int:
+    """Runs a verb that nothing strikes; returns its exit code."""
+    return ran(folder, verb).code
 
 
-def in_a_process(folder: Path, verb: Verb, kill: Kill = NEVER) -> int:
-    """Runs a verb; returns its exit code, or minus the signal that ended it."""
+def ran(folder: Path, verb: Verb, strike: Strike | None = None) -> Ended:
+    """Runs a verb in a process of its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*_LOADED])
-    process = context.Process(target=_child, args=(folder, verb, kill))
+    process = context.Process(target=_child, args=(folder.resolve(), verb, strike))
     process.start()
-    process.join(60)
+    process.join(LIMIT_S)
+    said = folder / SAID
     if process.exitcode is None:
         process.kill()
         process.join()
-        raise TimeoutError(f"{verb} killed at {kill} did not end within 60 s")
-    return process.exitcode
+        raise TimeoutError(f"{verb}, struck by {strike}, did not end within {LIMIT_S} s:\n{said.read_text()[-2000:]}")
+    return Ended(process.exitcode, said.read_text(errors="replace"))
 
 
-def _child(folder: Path, verb: Verb, kill: Kill) -> None:
-    os._exit(asyncio.run(_verb(folder, verb, kill)))
+def _child(folder: Path, verb: Verb, strike: Strike | None) -> None:
+    with (folder / SAID).open("wb") as said:
+        said_into(said)
+    struck = Struck(folder, strike)
+    struck.begin()
+    sys.addaudithook(struck.audit)
+    code = commands.ended(Flags("sandbox", str(folder / "pipeline.yaml")), lambda: _verb(folder, verb, struck))
+    struck.end()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
-async def _verb(folder: Path, verb: Verb, kill: Kill) -> int:
-    chosen = wiring.choose(str(folder / "pipeline.yaml"), "sandbox")
-
-    failed_at: list[int] = []
-    written = [0]
-
-    def around(when: str, n: int) -> None:
-        written[0] = n
-        first = failed_at[0] if failed_at else 0
-        counts = bool(failed_at) or not kill.on_the_way_back
-        if counts and (when, n - first) == (kill.when, kill.n):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def listen(event: Event) -> None:
-        if kill.on_the_way_back and isinstance(event, Entry) and event.kind is Kind.RUN_FAILED:
-            failed_at.append(written[0])
+async def _verb(folder: Path, verb: Verb, struck: Struck) -> Exit:
+    """What `commands` does for that verb, with a moment to be struck at."""
+    flags = Flags("sandbox", str(folder / "pipeline.yaml"))
+    chosen = wiring.choose(flags.spec, flags.env)
 
     def owner(session: Session) -> Owner:
         return Owner.this_process(session.recorder.run, "test")
 
     forward = plan.make(chosen.spec, chosen.name, chosen.tables.checks, verb="deploy")
     back = plan.make(chosen.spec, chosen.name, chosen.tables.checks, verb="rollback", stages=("prove",))
+    books, again = reconciling.Books(), reconciling.planned(chosen.spec, chosen.name, apply=True)
     acts: dict[Verb, Callable[[Session], Coroutine[Any, Any, Outcome]]] = {
         "deploy": lambda session: runner.deploy(session, forward, owner(session)),
         "rollback": lambda session: rolling_back.rollback(session, back, owner(session), to=None, reason="test"),
+        "reconcile": lambda session: reconciling.apply(session, again, owner(session), None, books),
     }
     opening: dict[str, Any] = {"changes": True, "release": verb == "deploy"}
     if verb == "resume":
-        with wiring.recorded(chosen) as journal:
-            unfinished = open_runs(journal.entries() if journal else [])[0]
-        opening = {"changes": True, "continues": unfinished}
-        acts["resume"] = lambda session: runner.resume(session, forward, owner(session), unfinished)
-    async with wiring.opened(chosen, lambda _: [listen], around=around, **opening) as session:
-        return int((await acts[verb](session)).exit)
+        begun = commands._unfinished(chosen)
+        opening = {"changes": True, "continues": begun}
+        acts["resume"] = lambda session: runner.resume(session, forward, owner(session), begun)
+    return await commands.run(flags, chosen, acts[verb], around=struck.around, clock=struck.clock, **opening)
 
 
 def unfinished(folder: Path) -> list[Any]:
@@ -114,18 +115,34 @@ def unfinished(folder: Path) -> list[Any]:
         return list(open_runs(journal.entries() if journal else []))
 
 
-def entries_of_last_run(folder: Path, since: Kind | None = None) -> int:
-    """How many entries it wrote; with `since`, how many after the first of that kind."""
+def labels_of_last_run(folder: Path) -> list[str]:
+    """What each entry that it wrote is about: its stage where steps run side by side, else its kind and its step."""
     chosen = wiring.choose(str(folder / "pipeline.yaml"), "sandbox")
     with wiring.recorded(chosen) as journal:
-        assert journal is not None
-        entries = journal.entries()
-    kinds = [entry.kind for entry in entries if entry.run == entries[-1].run]
-    return len(kinds) if since is None else len(kinds) - kinds.index(since) - 1
+        entries = journal.entries() if journal else ()
+    began = max(n for n, entry in enumerate(entries) if entry.kind is Kind.RUN_STARTED)
+    return [_label(entry.kind.value, entry.data) for entry in entries[began:]]
 
 
-async def make_verified(folder: Path, release: str) -> None:
-    """Puts a second release live and verified, by the target alone, so that there is something to roll back from."""
+def _label(kind: str, data: Any) -> str:
+    if kind == "run.failed":
+        return kind
+    if data.get("stage") in ("gates", "prove", "watch"):
+        return str(data["stage"])
+    if kind in ("money.spent", "finding"):
+        return "prove"
+    named = next((str(data[key]) for key in ("step", "name", "state", "stage") if data.get(key)), "")
+    return f"{kind} {named.split(' of ')[0]}".strip()
+
+
+_made = itertools.count()
+
+
+async def make_verified(folder: Path, release: str = "") -> str:
+    """Puts one more release live and verified, by the target alone, so that there is something to roll back from.
+
+    Its name, unless given, is the newest.
+    """
     chosen = wiring.choose(str(folder / "pipeline.yaml"), "sandbox")
 
     async def anyone() -> None:
@@ -134,10 +151,15 @@ async def make_verified(folder: Path, release: str) -> None:
     target = await wiring.open_target(chosen, anyone)
     settings = await wiring.settings_of(chosen)
     values = {name: found.value for name, found in settings.values.items()}
+    newest = max((one.id for one in await target.releases.all()), default="")
+    last = datetime.strptime(f"{newest[:15]}+0000", "%Y%m%dT%H%M%S%z") if newest else datetime.now(UTC)
+    later = last + timedelta(seconds=1)
+    release = release or f"{later:%Y%m%dT%H%M%S}{next(_made) % 1000:03d}Z-test"
     await target.releases.stage(ReleaseId(release), folder / "dist", values)
     await target.traffic.activate(ReleaseId(release))
     await target.releases.mark(ReleaseId(release), ReleaseState.VERIFIED, "made for a test")
     await target.releases.prune(3)
+    return release
 
 
 async def broken_invariants(folder: Path) -> list[str]:
@@ -157,6 +179,50 @@ async def broken_invariants(folder: Path) -> list[str]:
         found += [f"I5: {one}" for one in journal.verify()]
         found += [f"unfinished: {one.run} at {one.stands_at}" for one in open_runs(journal.entries())]
     return found + await judge.problems_of_books(Scene(folder))
+
+
+async def half_states(folder: Path) -> list[str]:
+    """I2 right after a run that was struck and not killed: known good, or closed for customers."""
+    chosen = wiring.choose(str(folder / "pipeline.yaml"), "sandbox")
+    target = await wiring.looking_at(chosen)
+    try:
+        live = await target.traffic.live()
+    except TollgateError as error:
+        return [f"I2: half a state: {error}"]
+    record = next((one for one in await target.releases.all() if one.id == live), None)
+    if record is not None and record.state is ReleaseState.VERIFIED:
+        digests = await target.settings.in_force(record.id), await target.settings.kept(record.id)
+        if digests == (record.settings, record.settings):
+            return []
+    address = await wiring.address(chosen)
+    page = await judge._page(Scene(folder), address)
+    return [] if page == 503 else [f"I2: {live} is live, {record and record.state}, and visitors see {page}"]
+
+
+def is_live(folder: Path) -> bool:
+    chosen = wiring.choose(str(folder / "pipeline.yaml"), "sandbox")
+
+    async def live() -> bool:
+        return await (await wiring.looking_at(chosen)).traffic.live() is not None
+
+    return asyncio.run(live())
+
+
+def previous_and_goal(folder: Path) -> tuple[str, str]:
+    """What the last deploy would have gone back to, and what a rollback would go back to now."""
+    chosen = wiring.choose(str(folder / "pipeline.yaml"), "sandbox")
+
+    async def look() -> tuple[str, str]:
+        target, said = await wiring.looking_at(chosen), list[str]()
+        with wiring.recorded(chosen) as journal:
+            entries = journal.entries() if journal else ()
+        previous = [str(one.data["previous"]) for one in entries if one.kind is Kind.RUN_STARTED][-1]
+        seen = rolling_back.Look(
+            "sandbox", target, SystemClock(), "test", chosen.tables.checkpoints, entries, said.append
+        )
+        return previous, str((await rolling_back.choose(seen, None)).release)
+
+    return asyncio.run(look())
 
 
 def stop(folder: Path) -> None:
