@@ -587,6 +587,8 @@ class RestoreContext:
     """The release that is being deployed."""
     wanted: Mapping[str, Any] = field(default_factory=dict)
     """What pipeline.yaml says of this checkpoint, as JSON values; empty for a kind it has nothing to say of."""
+    of_run: str = ""
+    """The run that is taken back: a door that it closed was open before, whatever it could still put on record."""
 
 
 class Checkpoint(Protocol):

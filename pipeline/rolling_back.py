@@ -144,7 +144,7 @@ async def _chosen(look: Look, to: str | None) -> Choice:
         )
         why = "--to names it" if to else found.format(changed.run)
         bad = changed.release if changed.release != goal else None
-        armed = await _aimed(look, goal, changed.armed) if to else changed.armed
+        armed = await _aimed(look, goal, changed.armed, changed.run) if to else changed.armed
         return Choice(live, goal, why, armed, unfinished, bad, changed.started, False, look.at_work)
     stopped_for = before.live if before else None
     goal = ReleaseId(to) if to else stopped_for or _verified_before(releases, live)
@@ -330,13 +330,14 @@ async def _live_or_unclear(look: Look) -> ReleaseId | None:
         return None
 
 
-async def _aimed(look: Look, goal: ReleaseId | None, kept: Sequence[Armed]) -> tuple[Armed, ...]:
+async def _aimed(look: Look, goal: ReleaseId | None, kept: Sequence[Armed], of_run: str = "") -> tuple[Armed, ...]:
     """Checkpoints that lead to `goal`. The doors are put back as `kept` has them, or as they stand now.
 
     What pipeline.yaml describes (a database, a command) is put back as `kept` has it, or stays as it is: a schema that
     a verified release migrated was proven with the release before.
     """
-    context, table = RestoreContext(look.target, look.clock, look.who, "rollback", goal), look.checkpoints
+    context = RestoreContext(look.target, look.clock, look.who, "rollback", goal, of_run=of_run)
+    table = look.checkpoints
     captured = {one.name: one.captured for one in kept if _stays(table, one.name)}
     for name in [*unasked(table), *(one.name for one in kept)]:
         if name not in captured:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pipeline.acts import mark
 from pipeline.build_lock import one_build_at_a_time
-from pipeline.contracts import ReleaseId, ReleaseRecord, ReleaseState, World
+from pipeline.contracts import ReleaseId, ReleaseRecord, ReleaseState, SwitchName, World
 from pipeline.errors import Exit, LeaseLost, PersonNeeded, Refused, TakenOver, Usage
 from pipeline.events import Kind
 from pipeline.interrupts import Interrupts
@@ -60,6 +60,7 @@ async def resume(session: Session, plan: Plan, owner: Owner, unfinished: Open) -
             if now is None:
                 raise Refused(f"run {unfinished.run} is not unfinished any more", "`./inv history` shows how it ended.")
             refuse_resuming(now, plan, session.environment)
+            await _refuse_closed(session, now.run)
             world, done = await _where_it_stood(session, plan, now)
             session.recorder.changed = now.changed
             start(session, plan, world, lease, reason=f"resumed; it stood at {now.stands_at}", resumes=now.run)
@@ -147,6 +148,17 @@ def refuse_resuming(unfinished: Open, plan: Plan, environment: str) -> None:
             f"pipeline.yaml plans other steps than when run {unfinished.run} began",
             f"`./inv rollback --env {environment}` takes that run back; then deploy anew.",
         )
+
+
+async def _refuse_closed(session: Session, run: str) -> None:
+    """A run that could not be recorded any more closed the environment: only a way back proves, and opens again."""
+    for name in SwitchName:
+        found = await session.world.target.switches.read(name)
+        if found is not None and found.run == run:
+            raise PersonNeeded(
+                f"run {run} closed {session.environment} when it could not go on: {found.why}",
+                f"`./inv rollback --env {session.environment}` takes it back, proves and opens; then deploy anew.",
+            )
 
 
 def _refuse_unjudged(plan: Plan) -> None:

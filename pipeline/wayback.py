@@ -86,7 +86,9 @@ async def go_back(session: Session, plan: Plan, way: Way) -> End:
     """
     record, clock = session.recorder.record, session.world.clock
     begun = clock.monotonic()
-    context = RestoreContext(session.world.target, clock, session.who, way.why, here=session.here)
+    context = RestoreContext(
+        session.world.target, clock, session.who, way.why, here=session.here, of_run=way.of_run
+    )
     way = replace(way, armed=await _with_every_door(session, context, way.armed))
     record(
         Kind.WAYBACK_STARTED,
@@ -139,7 +141,7 @@ async def _put_back(session: Session, plan: Plan, way: Way, context: RestoreCont
 
 
 async def _with_every_door(session: Session, context: RestoreContext, armed: Sequence[Armed]) -> tuple[Armed, ...]:
-    """A run killed while it armed has not closed a door yet: what it missed is captured as it stands."""
+    """What a run that ended while it armed missed is captured as it stands: it closed a door only to end closed."""
     known = {one.name for one in armed}
     missing = [
         Armed(name, await checkpoint.capture(context))

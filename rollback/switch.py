@@ -21,7 +21,8 @@ class SwitchCheckpoint:
 
     async def capture(self, context: RestoreContext) -> Captured:
         found = await context.target.switches.read(self._switch)
-        return {"switch": None if found is None else asdict(found)}
+        ours = found is not None and found.run != "" and found.run == context.of_run
+        return {"switch": None if found is None or ours else asdict(found)}
 
     async def restore(self, context: RestoreContext, captured: Captured) -> None:
         """A door that a person closed since it was captured stays closed: it is theirs to open."""

@@ -76,6 +76,16 @@ def up(folder: Path, *, idle_s: float = IDLE_S, scheme: str | None = None) -> Ho
     files = Files(folder.resolve())
     if scheme is not None and scheme not in SCHEMES:
         raise HostFailed(f"{scheme[:40]!r} is no signing scheme", f"These are: {', '.join(sorted(SCHEMES))}.")
+    try:
+        return _up(files, idle_s, scheme)
+    except OSError as error:
+        raise HostFailed(
+            f"{error.filename or files.data}: {error.strerror}; the sandbox keeps its files there",
+            "Check space, owner and mode of that folder, then try again.",
+        ) from None
+
+
+def _up(files: Files, idle_s: float, scheme: str | None) -> HostAddresses:
     files.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(files.starting, wait_s=STARTS_WITHIN_S + ENDS_WITHIN_S):
         pid, known = _owner(files.running), _addresses(files)

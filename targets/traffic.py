@@ -35,12 +35,17 @@ class TrafficOnHost:
     async def activate(self, release: ReleaseId) -> None:
         await self._judge(release)
         before = (await self._area.up())["link"]
+        served = None if before is None else ReleaseId(before)
         done = await self._start(release)
         if done["ok"]:
-            await self._point_to(release)
+            try:
+                await self._point_to(release)
+            except TargetError:  # a full disk: two releases would serve side by side
+                await self._put_back(served)
+                raise
             done = await self._retire_others(release)
         if not done["ok"]:
-            await self._put_back(None if before is None else ReleaseId(before))
+            await self._put_back(served)
             raise not_ready(
                 done, f"Read {self._area.at.log(release)}. What served before does so still; `./inv status` shows it."
             )

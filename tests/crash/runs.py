@@ -186,9 +186,9 @@ async def half_states(folder: Path) -> list[str]:
     chosen = wiring.choose(str(folder / "pipeline.yaml"), "sandbox")
     target = await wiring.looking_at(chosen)
     try:
-        live = await target.traffic.live()
+        live, half = await target.traffic.live(), ""
     except TollgateError as error:
-        return [f"I2: half a state: {error}"]
+        live, half = None, str(error)
     record = next((one for one in await target.releases.all() if one.id == live), None)
     if record is not None and record.state is ReleaseState.VERIFIED:
         digests = await target.settings.in_force(record.id), await target.settings.kept(record.id)
@@ -196,7 +196,8 @@ async def half_states(folder: Path) -> list[str]:
             return []
     address = await wiring.address(chosen)
     page = await judge._page(Scene(folder), address)
-    return [] if page == 503 else [f"I2: {live} is live, {record and record.state}, and visitors see {page}"]
+    found = half or f"{live} is live, {record and record.state}"
+    return [] if page == 503 else [f"I2: {found}, and visitors see {page}"]
 
 
 def is_live(folder: Path) -> bool:

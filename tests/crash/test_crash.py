@@ -1,93 +1,88 @@
-"""SIGKILL before and after every entry of the journal: one command puts the environment right."""
+"""A part of the crash matrix: whatever strikes a run, one command puts the environment right.
+
+`python -m tests.crash.matrix` plays all of it; docs/crash-matrix.md tells what came of it.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
-from pipeline.events import Kind
-from tests.crash import runs
-from tests.crash.conftest import build
-from tests.crash.runs import NEVER, Kill, When
+from tests.crash import document, learned, matrix, mounts, writes
+from tests.crash.cases import KINDS, Case, cases
+from tests.crash.playing import Place, Result, needs_disks, play
+from tests.crash.strikes import How
 
-DEPLOY_ENTRIES = 39
-ROLLBACK_ENTRIES = 22
-WAY_BACK_ENTRIES = 20
-"""How many entries each run writes; `test_every_entry_is_covered` holds them against real runs."""
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
-
-_releases = itertools.count()
+EVERY = {"kill": 5, "signal": 5, "clock": 5, "lock": 8, "disk": 6}
+"""One of so many is played here."""
+ALL = cases()
 
 
-def kills(when: When | Literal["both"], entries: int, *, on_the_way_back: bool = False) -> list[Kill]:
-    """Between two entries a deploy is killed twice, after the one and before the other, and put right by each verb."""
-    moments: tuple[When, ...] = ("before", "after") if when == "both" else (when,)
-    return [Kill(moment, n, on_the_way_back) for n in range(1, entries + 1) for moment in moments]
+def spread() -> Iterator[Case]:
+    """One of so many of each kind, and of the torn writes each file once, each time torn in another way."""
+    for kind, step in EVERY.items():
+        yield from [case for case in ALL if case.kind == kind and not needs_disks(case)][::step]
+    told = set[str]()
+    for case in (case for case in ALL if case.kind == "torn"):
+        hows = [one.strike.how for one in ALL if one.kind == "torn" and one.moment == case.moment]
+        if case.moment not in told and case.strike.how is sorted(set(hows))[len(told) % len(set(hows))]:
+            told.add(case.moment)
+            yield case
 
 
-def with_something_to_go_back_from(folder: Path) -> None:
-    """A newer release is live and verified, so that a plain rollback leaves it."""
-    asyncio.run(runs.make_verified(folder, f"29991231T{next(_releases):09d}Z-test"))
+def assert_ended_well(result: Result) -> None:
+    assert not result.problems, "\n".join(result.problems)
 
 
-def assert_put_right(folder: Path) -> None:
-    assert asyncio.run(runs.broken_invariants(folder)) == []
+@pytest.mark.parametrize("case", list(spread()), ids=str)
+def test_one_command_puts_a_struck_run_right(place: Place, case: Case) -> None:
+    """Whatever strikes a run, wherever, it ends in I1 and I2 after one command."""
+    assert_ended_well(play(place, case))
 
 
-@pytest.mark.parametrize("kill", kills("before", DEPLOY_ENTRIES), ids=str)
-def test_a_deploy_killed_before_any_entry_is_put_right_by_rollback(folder: Path, kill: Kill) -> None:
-    """A deploy killed before any of its entries ends, after one rollback, in I1 and I2."""
-    build(folder)
-    assert runs.in_a_process(folder, "deploy", kill) == -signal.SIGKILL
-    if runs.unfinished(folder):
-        assert runs.in_a_process(folder, "rollback") == 0
-    assert_put_right(folder)
+@pytest.mark.skipif(bool(mounts.why_not()), reason=f"no disk of its own: {mounts.why_not()}")
+@pytest.mark.parametrize("how", [How.FULL_STATE, How.FULL_TARGET, How.READ_ONLY_STATE, How.READ_ONLY_TARGET], ids=str)
+def test_one_command_puts_a_run_right_once_the_disk_is_well(how: How) -> None:
+    """A disk that fills up or cannot be written any more leaves the service known good or closed, and no riddle."""
+    struck = [case for case in ALL if case.strike.how is how]
+    (result,) = matrix.shared(struck[len(struck) // 2 :][:1], jobs=1)
+    assert_ended_well(result)
 
 
-@pytest.mark.parametrize("kill", kills("after", DEPLOY_ENTRIES), ids=str)
-def test_a_deploy_killed_after_any_entry_is_put_right_by_resuming(folder: Path, kill: Kill) -> None:
-    """A deploy killed after any of its entries ends, after one `deploy --resume`, in I1 and I2."""
-    build(folder)
-    assert runs.in_a_process(folder, "deploy", kill) == -signal.SIGKILL
-    if runs.unfinished(folder):
-        assert runs.in_a_process(folder, "resume") == 0
-    assert_put_right(folder)
+def test_what_is_learnt_is_what_runs_write(tmp_path: Path) -> None:
+    """The table knows every entry and every write of every verb: an engine that writes more must learn it anew."""
+    assert matrix.learn(tmp_path) == learned.read()
 
 
-@pytest.mark.parametrize("kill", kills("both", ROLLBACK_ENTRIES), ids=str)
-def test_a_rollback_killed_at_any_entry_is_put_right_by_rollback(folder: Path, kill: Kill) -> None:
-    """A rollback killed at any entry ends, after one more rollback, in I1 and I2."""
-    with_something_to_go_back_from(folder)
-    assert runs.in_a_process(folder, "rollback", kill) == -signal.SIGKILL
-    if runs.unfinished(folder):
-        assert runs.in_a_process(folder, "rollback") == 0
-    assert_put_right(folder)
+def test_no_write_is_unknown() -> None:
+    """Every file and every command that a run writes with has its row in the table of writes."""
+    known = {row.name for row in writes.ROWS}
+    assert {row for one in learned.read().values() for row in one.writes} <= known
 
 
-@pytest.mark.parametrize("kill", kills("before", WAY_BACK_ENTRIES, on_the_way_back=True), ids=str)
-def test_the_way_back_of_a_bad_deploy_killed_before_any_entry_is_put_right(folder: Path, kill: Kill) -> None:
-    """A bad deploy killed on its way back, with an act done that is not on record, ends, after one rollback, in I1 and
-    I2. The same way back, killed after its entries, is that of the rollbacks above."""
-    build(folder, "ignores-amount")
-    assert runs.in_a_process(folder, "deploy", kill) == -signal.SIGKILL
-    if runs.unfinished(folder):
-        assert runs.in_a_process(folder, "rollback") == 0
-    assert_put_right(folder)
+def test_every_kind_of_strike_is_in_the_table() -> None:
+    """No way to strike a run is left out of the table of cases."""
+    assert {case.strike.how for case in ALL} == set(How) == {how for hows in KINDS.values() for how in hows}
+    assert len({str(case) for case in ALL}) == len(ALL)
 
 
-def test_every_entry_is_covered(folder: Path) -> None:
-    """The kills above cover every entry that a deploy, a rollback and a bad deploy write."""
-    build(folder)
-    assert runs.in_a_process(folder, "deploy", NEVER) == 0
-    assert runs.entries_of_last_run(folder) == DEPLOY_ENTRIES
-    assert runs.in_a_process(folder, "rollback", NEVER) == 0
-    assert runs.entries_of_last_run(folder) == ROLLBACK_ENTRIES
-    build(folder, "ignores-amount")
-    assert runs.in_a_process(folder, "deploy", NEVER) == 3
-    assert runs.entries_of_last_run(folder, since=Kind.RUN_FAILED) == WAY_BACK_ENTRIES
+def test_the_document_tells_every_case() -> None:
+    """docs/crash-matrix.md has the rows and the numbers of the table, each played and each put right."""
+    told = document.told()
+    assert {key: row.count for key, row in told.items()} == document.planned(ALL)
+    assert [row for row in told.values() if document.NOT_PLAYED in row.ended or "NOT PUT RIGHT" in row.by] == []
+    assert document.text(document.rows(ALL, [], told)) == document.FILE.read_text(encoding="utf-8")
+
+
+def test_the_matrix_lists_its_cases() -> None:
+    """`python -m tests.crash.matrix --list` names every case."""
+    root = Path(__file__).parents[2]
+    argv = [sys.executable, "-m", "tests.crash.matrix", "--list", "--only", "clock"]
+    said = subprocess.run(argv, cwd=root, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said[-1].strip() == f"{len(said) - 1} of {len(ALL)}"

@@ -130,6 +130,30 @@ async def test_unrecorded_failure_before_a_change_leaves_the_service_open(yard: 
     assert (yard.ground.switches, yard.ground.done) == ({}, [])
 
 
+async def _closed_unrecorded(yard: Yard) -> None:
+    """A deploy whose disk was full once it had armed one checkpoint: it closed, and could put nothing on record."""
+    await yard.killed_at(Kind.CHECKPOINT_ARMED)
+    run = yard.entries()[-1].run
+    yard.ground.switches[SwitchName.MAINTENANCE] = replace(HERS, who="kim, run", why="the disk is full", run=run)
+    yard.says = {}
+
+
+async def test_run_that_closed_unrecorded_is_opened_by_its_rollback(yard: Yard) -> None:
+    """A door that a run closed because nothing could be recorded any more is open after the rollback of that run."""
+    await _closed_unrecorded(yard)
+    assert (await yard.rollback()).exit is Exit.DONE
+    assert (yard.ground.live, yard.ground.switches) == (OLD, {})
+
+
+async def test_run_that_closed_unrecorded_is_not_resumed(yard: Yard) -> None:
+    """Resuming a run that closed the environment would leave it closed: it is refused, and rollback is named."""
+    await _closed_unrecorded(yard)
+    with pytest.raises(PersonNeeded, match="closed staging when it could not go on") as needed:
+        await yard.resume()
+    assert "./inv rollback --env staging" in needed.value.remedy
+    assert yard.ground.live == OLD
+
+
 def _guarded(guard: Callable[[], Awaitable[None]]) -> Any:
     """Asks for the lease only: the journal, which a change is otherwise compared with, is the one that is gone."""
 

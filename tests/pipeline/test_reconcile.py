@@ -113,6 +113,22 @@ async def test_lost_webhook_is_delivered_again_once(shop: Shop) -> None:
     assert (result.paid, result.activated) == (2, 2)
 
 
+class SlowClock(StubbornClock):
+    """A clock that was set back an hour."""
+
+    def now(self) -> datetime:
+        return super().now() - timedelta(hours=1)
+
+
+async def test_clock_set_back_hides_no_payment(shop: Shop) -> None:
+    """A webhook lost since a run began is found although the clock was set back an hour in the middle of that run."""
+    begun = datetime.now(UTC)
+    shop.paid("a", activations=0)
+    service = Service("https://shop.test", Contract(), shop.client)
+    result = await reconcile(shop, service, SlowClock(), since=begun, settle=1.0, repair=True)  # type: ignore[arg-type]
+    assert (result.ok, result.repaired) == (True, ("a",))
+
+
 async def test_doubled_activation_is_not_made_worse(shop: Shop) -> None:
     """An order activated twice gets no further webhook: it stays a mismatch for a person."""
     shop.paid("a", activations=2)
@@ -412,6 +428,7 @@ def run(
 
 
 DAY = timedelta(days=1)
+SLEW = timedelta(seconds=1)
 WHOLE = run(NOW - 2 * DAY, NOW - 32 * DAY, NOW - 3 * DAY)
 
 
@@ -427,9 +444,15 @@ WHOLE = run(NOW - 2 * DAY, NOW - 32 * DAY, NOW - 3 * DAY)
         ([*WHOLE, *run(NOW - DAY, NOW - 3 * DAY, NOW - DAY, env="production")], 3),
         (run(NOW - DAY, NOW - 2 * DAY, NOW - DAY), 30),
         (run(NOW - 40 * DAY, NOW - 70 * DAY, NOW - 40 * DAY), 30),
+        ([*WHOLE, *run(NOW + DAY, NOW - 3 * DAY, NOW + DAY)], 3),
+        ([*WHOLE, *run(NOW - DAY, NOW - 3 * DAY, NOW - DAY), *run(NOW - 1.5 * DAY, NOW, NOW, verb="deploy")], 3),
+        ([*WHOLE, *run(NOW - DAY, NOW - 3 * DAY, NOW - DAY), *run(NOW - DAY - SLEW, NOW, NOW, verb="deploy")], 1),
     ],
-    ids=["none", "whole", "continued", "with a gap", "not agreed", "deploy", "elsewhere", "short alone", "long ago"],
+    ids=[
+        *("none", "whole", "continued", "with a gap", "not agreed", "deploy", "elsewhere", "short alone", "long ago"),
+        *("clock ahead until now", "clock ahead then", "clock corrected a little"),
+    ],
 )
 def test_by_default_it_begins_where_whole_books_end(entries: list[Entry], days: int) -> None:
-    """A run that compared less, did not agree, or was another verb's leaves the beginning where it was."""
+    """A run that compared less, did not agree, was another verb's, or had a clock ahead, moves the beginning not."""
     assert since_on_record(entries, "staging", NOW) == NOW - days * DAY
