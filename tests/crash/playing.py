@@ -70,10 +70,10 @@ def play(place: Place, case: Case) -> Result:
     """What came of it. A place in which something does not hold is left."""
     scene = SCENES[case.scene]
     folder = place.ready(fresh=scene.fresh)
+    after_a_lie = case.strike.how in (How.HOUR_BACK, How.DAY_AHEAD)
     scene.prepare(folder)
     struck = runs.ran(folder, scene.verb, case.strike)
     problems = _of_the_strike(folder, case, struck)
-    after_a_lie = case.strike.how in (How.HOUR_BACK, How.DAY_AHEAD)
     if case.strike.how is How.TORN_LOG:
         _tear(folder / ".tollgate" / "sandbox" / "journal.sqlite-wal")
     if struck.code != KILLED:
@@ -88,7 +88,7 @@ def play(place: Place, case: Case) -> Result:
     elif scene.fresh and not runs.is_live(folder):
         by = "deploy"
     elif after_a_lie and case.scene == "deploy":
-        by, problems = "rollback", problems + _leads_back(folder)
+        by, problems = "rollback", problems + leads_back(folder)
     if by:
         righted = runs.ran(folder, by)  # type: ignore[arg-type]
         problems += [f"`{by}` ended with {righted.code}:\n{righted.said[-1500:]}"] if righted.code else []
@@ -118,7 +118,7 @@ def _tear(log: Path) -> None:
         file.truncate(log.stat().st_size - frame // 2)
 
 
-def _leads_back(folder: Path) -> list[str]:
+def leads_back(folder: Path) -> list[str]:
     """A rollback leads to the release that was live before, whatever a clock said."""
     before, goal = runs.previous_and_goal(folder)
     return [] if before == goal else [f"{before} was live before, and a rollback leads to {goal}"]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash import document, learned, matrix, mounts, writes
+from tests.crash import document, learned, matrix, mounts, runs, writes
 from tests.crash.cases import KINDS, Case, cases
-from tests.crash.playing import Place, Result, needs_disks, play
-from tests.crash.strikes import How
+from tests.crash.playing import Place, Result, leads_back, needs_disks, play
+from tests.crash.scenes import new_place
+from tests.crash.strikes import How, Strike
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
@@ -58,6 +60,18 @@ def test_one_command_puts_a_run_right_once_the_disk_is_well(how: How) -> None:
 def test_what_is_learnt_is_what_runs_write(tmp_path: Path) -> None:
     """The table knows every entry and every write of every verb: an engine that writes more must learn it anew."""
     assert matrix.learn(tmp_path) == learned.read()
+
+
+def test_rollback_leads_to_the_release_before_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    """A release that was made by a clock set back an hour goes back to the one before it, not to last year's."""
+    new_place(tmp_path, deployed=False)
+    try:
+        asyncio.run(runs.make_verified(tmp_path, "20200101T000000000Z-test"))
+        assert runs.in_a_process(tmp_path, "deploy") == 0
+        assert runs.ran(tmp_path, "deploy", Strike(How.HOUR_BACK, None)).code == 0
+        assert leads_back(tmp_path) == []
+    finally:
+        runs.stop(tmp_path)
 
 
 def test_no_write_is_unknown() -> None:
