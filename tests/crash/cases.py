@@ -78,6 +78,7 @@ def cases() -> list[Case]:
 _RIGHT: dict[str, tuple[Verb, ...]] = {
     "first deploy": ("resume",),
     "deploy": ("rollback", "resume"),
+    "deploy that prunes": ("resume",),
     "way back of a bad deploy": ("rollback",),
     "rollback": ("rollback",),
     "rollback of a killed deploy": ("rollback",),
@@ -99,7 +100,7 @@ def moments(learnt: Learned, *, back: bool) -> Iterator[tuple[At, str]]:
 
 def _kills() -> Iterator[Case]:
     for scene, commands in _RIGHT.items():
-        if scene == "first deploy":
+        if scene in ("first deploy", "deploy that prunes"):
             continue
         back = scene == "way back of a bad deploy"
         for at, (moment, group) in enumerate(moments(LEARNED[scene], back=back)):
@@ -117,7 +118,7 @@ def _kills() -> Iterator[Case]:
 _HALVED = ("artifact", "copy of settings", "removal")
 _TOLD = ("report", "incident")
 """Nothing is decided by them."""
-_ONLY_FIRST = ("supervisor copy", "configuration", "salt")
+_ONLY_FIRST = ("supervisor copy", "configuration", "salt", "kept pipeline.yaml")
 """Written by the first deploy alone."""
 
 
@@ -125,17 +126,24 @@ def _torn() -> Iterator[Case]:
     rows = {row.name: row for row in writes.ROWS}
     for scene, learnt in LEARNED.items():
         for name, numbers in learnt.writes.items():
-            if (name in _ONLY_FIRST) != (scene == "first deploy"):
+            if not _torn_in(scene, name):
                 continue
             told = name in _TOLD
             hows = (How.HALF, How.BETWEEN) if told else _torn_how(rows[name])
-            for n in numbers[:1] if told else numbers:
+            for n in numbers[: 1 if told else 3 if name == "removal" else None]:
                 for at, how in enumerate(hows):
                     right = _RIGHT[scene]
                     by = right[(n + at) % len(right)]
                     yield Case(scene, Strike(how, Write(name, n)), name, by, frozenset({KILLED}))
-        if scene != "first deploy":
+        if scene not in ("first deploy", "deploy that prunes"):
             yield from _torn_log(scene, learnt)
+
+
+def _torn_in(scene: str, row: str) -> bool:
+    """How much there is to remove hangs on what was deployed before; but for one scene, made for it."""
+    if scene in ("first deploy", "deploy that prunes"):
+        return row in _ONLY_FIRST if scene == "first deploy" else row == "removal"
+    return row not in _ONLY_FIRST and (row != "removal" or scene in ("deploy", "rollback"))
 
 
 def _torn_how(row: writes.Row) -> Sequence[How]:

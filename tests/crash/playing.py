@@ -48,9 +48,9 @@ class Place:
 
     def leave(self) -> None:
         """Ends the sandbox; the next case begins in a new one."""
-        if self._now is not None:
-            runs.stop(self._now)
-            self._now = None
+        now, self._now = self._now, None
+        if now is not None:
+            runs.stop(now)
 
     def ready(self, *, fresh: bool) -> Path:
         if fresh:

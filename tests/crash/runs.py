@@ -138,7 +138,7 @@ def _label(kind: str, data: Any) -> str:
 _made = itertools.count()
 
 
-async def make_verified(folder: Path, release: str = "") -> str:
+async def make_verified(folder: Path, release: str = "", *, keep: int = 3) -> str:
     """Puts one more release live and verified, by the target alone, so that there is something to roll back from.
 
     Its name, unless given, is the newest.
@@ -158,7 +158,7 @@ async def make_verified(folder: Path, release: str = "") -> str:
     await target.releases.stage(ReleaseId(release), folder / "dist", values)
     await target.traffic.activate(ReleaseId(release))
     await target.releases.mark(ReleaseId(release), ReleaseState.VERIFIED, "made for a test")
-    await target.releases.prune(3)
+    await target.releases.prune(keep)
     return release
 
 
@@ -231,5 +231,7 @@ def stop(folder: Path) -> None:
     from targets import stop_local
 
     chosen = wiring.choose(str(folder / "pipeline.yaml"), "sandbox")
-    asyncio.run(stop_local(chosen.area))
-    host.down(chosen.state)
+    try:
+        asyncio.run(stop_local(chosen.area))
+    finally:
+        host.down(chosen.state)

@@ -69,6 +69,13 @@ def _newer(folder: Path) -> None:
     asyncio.run(runs.make_verified(folder))
 
 
+def _with_many(folder: Path) -> None:
+    """More verified releases than are kept, once one more is deployed."""
+    build(folder)
+    for _ in range(5):
+        asyncio.run(runs.make_verified(folder, keep=9))
+
+
 def _killed(folder: Path) -> None:
     """A deploy whose release serves already, which is not on record."""
     build(folder)
@@ -124,6 +131,7 @@ SCENES: Mapping[str, Scene] = {
     for scene in (
         Scene("first deploy", "deploy", _nothing, fresh=True),
         Scene("deploy", "deploy", build),
+        Scene("deploy that prunes", "deploy", _with_many),
         Scene("way back of a bad deploy", "deploy", _bad, back=True),
         Scene("rollback", "rollback", _newer),
         Scene("rollback of a killed deploy", "rollback", _killed),

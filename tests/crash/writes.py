@@ -42,6 +42,7 @@ ROWS = (
     Row("fence", By.OPENED, (f"{TARGET}/fence*", f"{TARGET}/run/fence*")),
     Row("report", By.RENAME, (f"{STATE}/reports/*/report.*", f"{STATE}/reports/*/junit.xml")),
     Row("incident", By.RENAME, (f"{STATE}/reports/*/incident.md",)),
+    Row("kept pipeline.yaml", By.RENAME, (f"{STATE}/specs/*.yaml",)),
     Row("release record", By.RENAME, (f"{TARGET}/states/*.json",)),
     Row("manifest", By.RENAME, (f"{TARGET}/releases/*/manifest.json",)),
     Row("settings in force", By.RENAME, (f"{TARGET}/releases/*/settings.json",)),
