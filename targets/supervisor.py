@@ -711,9 +711,10 @@ def now() -> str:
 
 
 def note(line: str) -> None:
-    """One line in the supervisor's own log."""
-    sys.stderr.write(f"{now()} {line}\n")
-    sys.stderr.flush()
+    """One line in the supervisor's own log, if the disk has room for it: nothing that runs hangs on that."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{now()} {line}\n")
+        sys.stderr.flush()
 
 
 # ---- serving -----------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from tests.crash.strikes import How, Strike
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
-EVERY = {"kill": 5, "signal": 5, "clock": 5, "lock": 8, "disk": 6}
+EVERY = {"kill": 6, "signal": 6, "clock": 8, "lock": 8, "disk": 8}
 """One of so many is played here."""
 ALL = cases()
 
