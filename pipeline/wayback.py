@@ -86,9 +86,7 @@ async def go_back(session: Session, plan: Plan, way: Way) -> End:
     """
     record, clock = session.recorder.record, session.world.clock
     begun = clock.monotonic()
-    context = RestoreContext(
-        session.world.target, clock, session.who, way.why, here=session.here, of_run=way.of_run
-    )
+    context = RestoreContext(session.world.target, clock, session.who, way.why, here=session.here, of_run=way.of_run)
     way = replace(way, armed=await _with_every_door(session, context, way.armed))
     record(
         Kind.WAYBACK_STARTED,

@@ -106,6 +106,8 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.learn:
         with tempfile.TemporaryDirectory(prefix="crash-", ignore_cleanup_errors=True) as folder:
             learned.write(learn(Path(folder)))
+        made = document.rows(cases(), [], document.told())  # what is not as it was is told as not played
+        document.FILE.write_text(document.text(made), encoding="utf-8")
         return 0
     everything = cases()
     wanted = [case for case in everything if chosen.only in (None, case.kind) and chosen.match in str(case)]

@@ -153,5 +153,6 @@ def files(folder: Path) -> list[str]:
 
 
 def unknown_files(folder: Path) -> list[str]:
-    """Files that no row of the table of writes knows."""
-    return [path for path in files(folder) if writes.row_of(path, tuple(writes.By)) is None]
+    """Files that no row of the table of writes knows. What was to be renamed and was not is nobody's, until pruned."""
+    whole = [path for path in files(folder) if not Path(path).name.startswith(".")]
+    return [path for path in whole if writes.row_of(path, tuple(writes.By)) is None]
