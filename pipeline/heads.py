@@ -57,14 +57,17 @@ class HeadFile:
     def write(self, head: Head) -> None:
         """Best effort: what cannot be remembered is no reason to refuse an entry that is on disk."""
         with contextlib.suppress(OSError):
-            new = not self.path.exists()
-            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            new = not self.path.exists()  # an empty one, left by a kill, would be no head and look like tampering
+            path = self.path.with_name(f".{self.path.name}.{os.getpid()}") if new else self.path
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 os.pwrite(file, f"{head.seq:>{_WIDTH}}:{head.hash}\n".encode(), 0)
                 if new:  # later ones change one sector in place: after a power cut it is the old line or the new one
                     os.fsync(file)
             finally:
                 os.close(file)
+            if new:
+                path.replace(self.path)
 
 
 def of_reports(folder: Path) -> tuple[Sequence[Remembered], Sequence[str]]:

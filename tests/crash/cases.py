@@ -118,7 +118,7 @@ def _kills() -> Iterator[Case]:
 _HALVED = ("artifact", "copy of settings", "removal")
 _TOLD = ("report", "incident")
 """Nothing is decided by them."""
-_ONLY_FIRST = ("supervisor copy", "configuration", "salt", "kept pipeline.yaml")
+_ONLY_FIRST = ("supervisor copy", "configuration", "salt", "kept pipeline.yaml", "journal head")
 """Written by the first deploy alone."""
 
 

@@ -16,6 +16,8 @@ FILE = Path(__file__).with_name("learned.json")
 SIDE_BY_SIDE = frozenset({"gates", "prove"})
 """Where steps run side by side, what one of them does happens before and after the entries of the others: the moments
 before an entry are all there are."""
+BOOKKEEPING = "journal head in place"
+"""It follows every entry, and is no act between two."""
 DELIVERED = "step.finished webhook"
 """What was sent over the network alone, before this entry."""
 
@@ -43,7 +45,7 @@ def from_run(entries: Sequence[str], trace: Sequence[Mapping[str, Any]], *, firs
             n = line["entry"] - first
         elif "write" in line:
             count[line["write"]] += 1
-            if n >= 0:
+            if n >= 0 and line["write"] != BOOKKEEPING:
                 writes[line["write"]] = (*writes.get(line["write"], ()), count[line["write"]])
                 acts.add(n + 1)
     kept = tuple(entries[first:])

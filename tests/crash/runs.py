@@ -100,7 +100,7 @@ async def _verb(folder: Path, verb: Verb, struck: Struck) -> Exit:
         "rollback": lambda session: rolling_back.rollback(session, back, owner(session), to=None, reason="test"),
         "reconcile": lambda session: reconciling.apply(session, again, owner(session), None, books),
     }
-    opening: dict[str, Any] = {"changes": True, "release": verb == "deploy"}
+    opening: dict[str, Any] = {"changes": True, "release": verb == "deploy", "goes_back": verb == "rollback"}
     if verb == "resume":
         begun = commands._unfinished(chosen)
         opening = {"changes": True, "continues": begun}

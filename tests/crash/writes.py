@@ -35,6 +35,8 @@ class Row:
 
 ROWS = (
     Row("journal", By.SQLITE, (f"{STATE}/journal.sqlite*",)),
+    Row("journal head", By.RENAME, (f"{STATE}/journal.head",)),
+    Row("journal head in place", By.OPENED, (f"{STATE}/journal.head",)),
     Row("lease", By.SQLITE, (f"{TARGET}/lease.sqlite*",)),
     Row("locks", By.OPENED, (".tollgate/build.lock", f"{STATE}/gateway/*.lock")),
     Row("sandbox's log", By.OPENED, (f"{STATE}/gateway/host.log",)),
