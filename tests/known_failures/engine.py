@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import wiring
 from pipeline import plan, rolling_back, runner
@@ -80,13 +80,23 @@ def _settings(folder: Path) -> tuple[Path, Path]:
 
 
 class Run:
-    """A run that was started. `end` waits for its exit code, minus the signal where one ended it."""
+    """A run that was started. `end` waits for its exit code, minus the signal where one ended it.
+
+    As a context it leaves no process behind, not even one that is stopped.
+    """
 
     def __init__(self, folder: Path, verb: Verb, at: At | None = None, to: str | None = None) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_LOADED)
         self._process: ForkServerProcess = context.Process(target=_child, args=(folder, verb, at, to))
         self._process.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.join()
 
     def sleeps(self) -> None:
         """Waits until it has stopped itself."""

@@ -22,13 +22,13 @@ def test_two_overlapping_deploys_both_exit_0_and_the_older_wins(folder: Path) ->
     """Without a lock the slower of two deploys ends last and puts its older release live, and both are told to be
     done; here the second ends with 5 while the first is at work, and what the first deployed is live."""
     build(folder)
-    first = Run(folder, "deploy", At(Kind.STEP_STARTED, "release.switch", signals(signal.SIGSTOP)))
-    first.sleeps()
-    before = len(engine.entries(folder))
-    assert run(folder, "deploy") == 5
-    assert len(engine.entries(folder)) == before  # the second changed nothing, and put nothing on record
-    first.wakes()
-    assert first.end() == 0
+    with Run(folder, "deploy", At(Kind.STEP_STARTED, "release.switch", signals(signal.SIGSTOP))) as first:
+        first.sleeps()
+        before = len(engine.entries(folder))
+        assert run(folder, "deploy") == 5
+        assert len(engine.entries(folder)) == before  # the second changed nothing, and put nothing on record
+        first.wakes()
+        assert first.end() == 0
     (started,) = engine.of_last_run(folder, Kind.RUN_STARTED)
     assert standing.live(folder) == started.data["release"]
     assert standing.broken_invariants(folder) == []
@@ -64,15 +64,15 @@ def test_a_lock_taken_over_while_its_owner_still_works(folder: Path) -> None:
     """Tools that break an old lock let two runs write at once, because its owner was only slow; here the slow one
     finds out before its next change, and changes nothing more."""
     good = standing.live(folder)
-    slow = Run(folder, "rollback", At(Kind.CHECKPOINT_RESTORING, "release", signals(signal.SIGSTOP)), good)
-    slow.sleeps()
-    assert run(folder, "rollback") == 5  # as long as its lease lasts nobody breaks in
-    with closing(sqlite3.connect(standing.area(folder) / "lease.sqlite", isolation_level=None)) as lease:
-        lease.execute("UPDATE lease SET expires_s = 0")  # as after 20 s of sleep
-    assert run(folder, "rollback") == 0
-    before = standing.fixed_files(folder)
-    slow.wakes()
-    assert slow.end() == 4
+    with Run(folder, "rollback", At(Kind.CHECKPOINT_RESTORING, "release", signals(signal.SIGSTOP)), good) as slow:
+        slow.sleeps()
+        assert run(folder, "rollback") == 5  # as long as its lease lasts nobody breaks in
+        with closing(sqlite3.connect(standing.area(folder) / "lease.sqlite", isolation_level=None)) as lease:
+            lease.execute("UPDATE lease SET expires_s = 0")  # as after 20 s of sleep
+        assert run(folder, "rollback") == 0
+        before = standing.fixed_files(folder)
+        slow.wakes()
+        assert slow.end() == 4
     assert standing.fixed_files(folder) == before
     assert standing.live(folder) == good
     assert standing.broken_invariants(folder) == []
