@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.crash import runs
-from tests.crash.conftest import HERE, build
+from tests.crash.scenes import SPEC, build
 from tests.known_failures.engine import run
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("known-failures")
-    text = (HERE / "pipeline.yaml").read_text("utf-8")
+    text = SPEC.read_text("utf-8")
     (folder / "pipeline.yaml").write_text(text.replace("produces: dist,", "produces: dist, keep: 2,"), "utf-8")
     build(folder)
     try:

@@ -10,7 +10,7 @@ import pytest
 from pipeline.events import Kind
 from sandbox.drills import customer
 from sandbox.drills.scene import Scene
-from tests.crash.conftest import build
+from tests.crash.scenes import build
 from tests.known_failures import engine, standing
 from tests.known_failures.engine import At, run
 

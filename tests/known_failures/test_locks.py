@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.events import Kind
 from pipeline.lease import State
-from tests.crash.conftest import build
+from tests.crash.scenes import build
 from tests.known_failures import engine, standing
 from tests.known_failures.engine import At, Run, run, signals
 

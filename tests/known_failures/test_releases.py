@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.events import Kind
-from tests.crash.conftest import build
+from tests.crash.scenes import build
 from tests.known_failures import engine, standing
 from tests.known_failures.engine import run
 
