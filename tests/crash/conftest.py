@@ -11,7 +11,9 @@ from tests.crash import runs
 from tests.crash.playing import Place
 from tests.crash.scenes import build, new_place
 
-__all__ = ["build", "folder", "place"]
+__all__ = ["HERE", "build", "folder", "place"]
+
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
