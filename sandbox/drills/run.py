@@ -15,10 +15,12 @@ from pathlib import Path
 from pipeline.errors import Exit, TollgateError, Usage
 from pipeline.names import nearest
 from pipeline.tables import print_json, print_table
+from sandbox import host
 from sandbox.drills import judge, record
 from sandbox.drills.fault import WATCH_S, Fault, Leaves
 from sandbox.drills.faults import FAULTS
 from sandbox.drills.scene import HOME, Amiss, Scene
+from targets import stop_local
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ async def stage(spec: Path) -> AsyncIterator[Scene]:
                 )
             yield scene
         finally:
-            await scene.run("sandbox.down")
+            if (await scene.run("sandbox.down")).code != Exit.DONE:  # it refuses while a run is at work
+                await stop_local(scene.area)
+                host.down(scene.state)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
