@@ -41,7 +41,7 @@ def close(flags: Flags, *, payments: bool, test_mode: bool, reason: str) -> int:
         def tell(session: Session, outcome: Outcome, paths: Any) -> None:
             _tell(flags, session, outcome, done, paths)
             if not flags.json:
-                sys.stdout.write(_at_work(chosen))
+                sys.stdout.write(_beside(wiring.at_work(chosen)))
 
         try:
             return await commands.run(flags, chosen, act, tell=tell, asks=False)
@@ -141,10 +141,8 @@ def _shown(value: SwitchOn | None) -> dict[str, str] | None:
     return None if value is None else {"who": value.who, "why": value.why, "since": value.since, "run": value.run}
 
 
-def _at_work(chosen: wiring.Chosen) -> str:
-    from pipeline.lease import State, held
-
-    found = held(chosen.lease_file)
-    if found is None or found.state is not State.HELD:
-        return ""
-    return f"At work now: {found.owner}. It leaves this door closed; `./inv open` opens it when that has ended.\n"
+def _beside(run: str) -> str:
+    """What becomes of the door when a run is at work; '' where none is."""
+    return (
+        f"At work now: {run}. It leaves this door closed; `./inv open` opens it when that has ended.\n" if run else ""
+    )

@@ -248,7 +248,7 @@ async def opened(
     if changes:
         keep(chosen.state, chosen.text)
     file, kept = chosen.journal, Believed()
-    if goes_back and not _at_work(chosen):
+    if goes_back and not at_work(chosen):
         opening, kept = open_or_begin_anew(file, clock=clock, redactor=redactor, around=around)
     else:
         opening = Journal.open(file, clock=clock, redactor=redactor, around=around)
@@ -558,16 +558,16 @@ async def sandbox(chosen: Chosen, do: str) -> Mapping[str, object]:
 
 
 def _refuse_while_a_run_is_at_work(chosen: Chosen) -> None:
-    if owner := _at_work(chosen):
+    if owner := at_work(chosen):
         raise LeaseHeld(f"a run is at work here: {owner}", "Wait until it ends, or end it with Ctrl-C first.")
 
 
-def _at_work(chosen: Chosen) -> str:
-    """Who holds the lease now, '' for nobody."""
-    from pipeline.lease import State, held
+def at_work(chosen: Chosen) -> str:
+    """The run that may change the environment now, '' for none."""
+    from pipeline.lease import holder
 
-    found = held(chosen.lease_file)
-    return str(found.owner) if found is not None and found.state is State.HELD else ""
+    found = holder(chosen.lease_file)
+    return str(found.owner) if found is not None else ""
 
 
 # ---- what opening is made of -------------------------------------------------------------------------------

@@ -57,9 +57,14 @@ async def who_is_let_in(session: Session, door: SwitchName, *, shut: bool, pages
     if door is SwitchName.TEST_MODE:
         said = await test_mode_said(session, wanted="on" if shut else "off")
         return [Asked("test mode", said, said == ("on" if shut else "off"))]
-    page = [await _until(session, "GET", "/", shut=shut)] if door is SwitchName.MAINTENANCE else []
+    page = [await page_is(session, shut=shut)] if door is SwitchName.MAINTENANCE else []
     asks = not (pages_only and door is SwitchName.MAINTENANCE)
     return [*page, *([await _until(session, "POST", session.spec.contract.create, shut=shut)] if asks else [])]
+
+
+async def page_is(session: Session, *, shut: bool) -> Asked:
+    """What a visitor of the first page meets."""
+    return await _until(session, "GET", "/", shut=shut)
 
 
 async def webhooks_answer(session: Session) -> Asked:

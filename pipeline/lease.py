@@ -29,13 +29,14 @@ from pipeline.lease_file import (
     State,
     asking,
     held,
+    holder,
     read,
     shown,
     text,
 )
 from pipeline.owner import Owner, is_dead
 
-__all__ = ["Claim", "GivesWay", "Lease", "LeaseInfo", "Owner", "State", "held", "is_dead"]
+__all__ = ["Claim", "GivesWay", "Lease", "LeaseInfo", "Owner", "State", "held", "holder", "is_dead"]
 
 EXPIRES_S = 20.0
 HEARTBEAT_S = 5.0

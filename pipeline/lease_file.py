@@ -99,6 +99,12 @@ def held(path: Path, *, clock: Clock | None = None) -> LeaseInfo | None:
         return read(connection, clock or SystemClock())
 
 
+def holder(path: Path, *, clock: Clock | None = None) -> LeaseInfo | None:
+    """Who may change the environment now; None when nobody may: not one whose lease ran out, nor a dead owner."""
+    info = held(path, clock=clock)
+    return info if info is not None and info.state is State.HELD else None
+
+
 def read(connection: sqlite3.Connection, clock: Clock) -> LeaseInfo | None:
     """`held`, on an open file; one that an older Tollgate left is read as it is."""
     old = connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA.version

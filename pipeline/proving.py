@@ -10,7 +10,7 @@ from pipeline.contracts import Proof, Prove, ReleaseId, World
 from pipeline.facts import Facts
 from pipeline.plan import Plan, PlannedStep
 from pipeline.session import Session
-from pipeline.stages import look_at
+from pipeline.stages import ask_all, look_at
 from pipeline.verdict import Finding, Verdict
 from pipeline.wayback import let_proofs_pass
 
@@ -25,32 +25,16 @@ def prover(session: Session, plan: Plan) -> Prove:
         await let_proofs_pass(session)
         world = await session.of_release(release)
         steps = [step for step in plan.stage("prove").steps if step.kind == "check"]
+
+        async def proof(step: PlannedStep) -> Proof:
+            return Proof(step.name, await _attempts(session, world, step))
+
         try:
-            return await _asked(session, world, steps)
+            return await ask_all(steps, proof)
         finally:
             await world.facts.stop()
 
     return prove
-
-
-async def _asked(session: Session, world: World, steps: Sequence[PlannedStep]) -> Sequence[Proof]:
-    """Every proof, each after those it needs and within its limit; all are asked, so that every failure is told."""
-    running: dict[str, asyncio.Task[Finding]] = {}
-
-    async def one(step: PlannedStep) -> Finding:
-        before = [running[name] for name in step.needs if name in running]
-        if before:
-            await asyncio.wait(before)
-        return await _attempts(session, world, step)
-
-    for step in steps:
-        running[step.name] = asyncio.create_task(one(step))
-    try:
-        findings = await asyncio.gather(*running.values())
-    finally:
-        for task in running.values():
-            task.cancel()
-    return [Proof(step.name, finding) for step, finding in zip(steps, findings, strict=True)]
 
 
 async def _attempts(session: Session, world: World, step: PlannedStep) -> Finding:

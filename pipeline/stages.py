@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline import checkpoints, command
 from pipeline.accepting import Acceptance, accept, entry_for
@@ -22,6 +23,8 @@ from pipeline.recovery import classify
 from pipeline.session import Session
 from pipeline.telling import Manner
 from pipeline.verdict import Finding, Verdict
+
+T = TypeVar("T")
 
 
 class StepFailed(TollgateError):
@@ -218,6 +221,28 @@ async def judge(session: Session, world: World, step: PlannedStep, *, only_tells
     except (AttributeError, TypeError, ValueError) as error:
         crashed = _crashed(session, error)
         return record_finding(session, step, *_accepted(session, world, step, crashed))
+
+
+async def ask_all(steps: Sequence[PlannedStep], ask: Callable[[PlannedStep], Awaitable[T]]) -> Sequence[T]:
+    """What `ask` answers for each step, each after those it needs, whatever became of them: every answer is told.
+
+    Where one raises or this is cancelled, none of the others goes on.
+    """
+    asked: dict[str, asyncio.Task[T]] = {}
+
+    async def in_turn(step: PlannedStep) -> T:
+        before = [asked[name] for name in step.needs if name in asked]
+        if before:
+            await asyncio.wait(before)
+        return await ask(step)
+
+    asked |= {step.name: asyncio.create_task(in_turn(step), name=f"{step.stage} {step.name}") for step in steps}
+    try:
+        return await asyncio.gather(*asked.values())
+    finally:
+        for task in asked.values():
+            task.cancel()
+        await asyncio.gather(*asked.values(), return_exceptions=True)
 
 
 async def look_at(session: Session, world: World, step: PlannedStep) -> Finding:

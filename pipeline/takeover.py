@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.contracts import Clock
 from pipeline.database import explained, open_for_writing, transaction
 from pipeline.errors import LeaseHeld, TollgateError
-from pipeline.lease_file import SCHEMA, WAIT_S, GivesWay, LeaseInfo, State, asking, held, read, text
+from pipeline.lease_file import SCHEMA, WAIT_S, GivesWay, LeaseInfo, State, asking, holder, read, text
 from pipeline.owner import Owner, this_machine
 from pipeline.session import Session
 
@@ -79,8 +79,7 @@ class Asker:
 
     def met(self) -> LeaseInfo | None:
         """Who is at work now; None when nobody is."""
-        info = held(self.path, clock=self.clock)
-        return info if info is not None and info.state is State.HELD else None
+        return holder(self.path, clock=self.clock)
 
     async def again(self) -> None:
         """A pause before the next look."""

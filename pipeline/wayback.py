@@ -27,13 +27,13 @@ from pipeline.contracts import (
     World,
     kind_of,
 )
-from pipeline.doors import keep_closed, test_mode_on
+from pipeline.doors import keep_closed, page_is, test_mode_on
 from pipeline.errors import LeaseLost, TollgateError, disk_error
 from pipeline.events import Kind
 from pipeline.plan import Plan, PlannedStep
 from pipeline.reconcile import reconcile
 from pipeline.session import Session
-from pipeline.stages import judge, record_finding, write_traceback
+from pipeline.stages import ask_all, judge, record_finding, write_traceback
 from pipeline.verdict import Finding, Verdict
 from pipeline.vouched import asked_when_verified
 
@@ -284,10 +284,10 @@ async def _prove_and_reconcile(session: Session, plan: Plan, way: Way, release: 
         world = await session.of_release(release)
     except TollgateError as error:
         return [f"the settings of {release}: {_told(error)}"]
-    problems = await _prove(session, world, plan)
-    problems += await _reconcile(session, world, way)
-    await world.facts.stop()
-    return problems
+    try:
+        return [*await _prove(session, world, plan), *await _reconcile(session, world, way)]
+    finally:
+        await world.facts.stop()
 
 
 async def _prove(session: Session, world: World, plan: Plan) -> list[str]:
@@ -295,18 +295,12 @@ async def _prove(session: Session, world: World, plan: Plan) -> list[str]:
     steps = [step for step in plan.stage("prove").steps if step.kind == "check"]
     if not steps:
         return ["no proof is planned, so nothing shows that the service works"]
-    asked: dict[str, asyncio.Task[str]] = {}
     vouching = asked_when_verified(session.on_record().entries, world.run.release) if world.run.release else None
 
-    async def in_turn(step: PlannedStep) -> str:
-        """After those it needs, whatever became of them: on the way back every proof is told."""
-        before = [asked[name] for name in step.needs if name in asked]
-        if before:
-            await asyncio.wait(before)
+    async def proof(step: PlannedStep) -> str:
         return await _proof(session, world, step, _only_tells(session, step, vouching))
 
-    asked |= {step.name: asyncio.create_task(in_turn(step)) for step in steps}
-    return [problem for problem in await asyncio.gather(*asked.values()) if problem]
+    return [problem for problem in await ask_all(steps, proof) if problem]
 
 
 def _only_tells(session: Session, step: PlannedStep, vouching: frozenset[str] | None) -> str:
@@ -415,14 +409,10 @@ async def close_unrecorded(session: Session, why: str) -> str:
 
 async def _answers_closed(session: Session) -> bool:
     """Whether visitors see 503 for a page."""
-    for _ in range(10):
-        try:
-            if (await session.world.service.request("GET", "/", timeout=5.0)).status == 503:
-                return True
-        except Exception:
-            return False  # whatever visitors see, it is not known to be a closed door
-        await session.world.clock.sleep(0.2)
-    return False
+    try:
+        return (await page_is(session, shut=True)).ok
+    except Exception:
+        return False  # whatever visitors see, it is not known to be a closed door
 
 
 def _manual(session: Session, way: Way, problems: Sequence[str]) -> list[str]:

@@ -171,5 +171,8 @@ async def _verb(folder: Path, verb: Verb, at: At | None, to: str | None) -> int:
         back = plan.make(chosen.spec, chosen.name, checks, verb="rollback", stages=("prove",))
         return await rolling_back.rollback(session, back, owner, to=to, reason="test")
 
-    async with wiring.opened(chosen, lambda _: [listen], changes=True, release=verb == "deploy") as session:
+    back_again = verb == "rollback"
+    async with wiring.opened(
+        chosen, lambda _: [listen], changes=True, release=not back_again, goes_back=back_again
+    ) as session:
         return int((await act(session)).exit)

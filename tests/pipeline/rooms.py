@@ -299,7 +299,9 @@ class Shop:
             said = {} if self.deaf else {"test_mode": "on" if tests else "off"}
             return httpx.Response(503 if self.unwell else 200, json={"release": self.ground.live, **said})
         if path == "/api/payments":
-            shut = {SwitchName.MAINTENANCE, SwitchName.PAYMENTS_OFF} & self.ground.switches.keys() and not self.deaf
+            shut = (
+                bool({SwitchName.MAINTENANCE, SwitchName.PAYMENTS_OFF} & self.ground.switches.keys()) and not self.deaf
+            )
             return httpx.Response(503 if shut or self.stuck else 422)
         if path.startswith("/api/webhooks") and request.content == b"{}":
             return httpx.Response(503 if self.locks_webhooks else 401)

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import runner
 from pipeline.contracts import Captured, Confirmation, ReleaseState, RestoreContext, SwitchName, World
-from pipeline.errors import Exit, NothingToRestore, PersonNeeded, TargetError
+from pipeline.errors import Exit, LeaseLost, NothingToRestore, PersonNeeded, TargetError
 from pipeline.events import Kind
 from pipeline.lease import Owner
 from pipeline.verdict import Finding, failed, inconclusive, passed
@@ -146,6 +146,30 @@ async def test_old_release_that_is_not_proven_stays_closed(yard: Yard, found: Fi
     assert (outcome.exit, yard.ground.live, set(yard.ground.switches)) == (Exit.PERSON_NEEDED, OLD, SHUT)
     assert "proof.two" in yard.told(Kind.CLOSED)[0]["why"]
     assert not yard.told(Kind.REOPENED)
+
+
+async def test_no_proof_goes_on_behind_a_way_back_that_lost_its_lease(yard: Yard) -> None:
+    """When a proof of the old release finds the lease gone, the others end too: the next owner decides."""
+    asking, ended = asyncio.Event(), list[str]()
+
+    async def waits(world: World) -> Finding:
+        if world.run.release != OLD:
+            return passed("not about this one")
+        asking.set()
+        try:
+            return await asyncio.Event().wait() and BAD
+        finally:
+            ended.append("proof.one")
+
+    async def loses(world: World) -> Finding:
+        if world.run.release != OLD:
+            return passed("not about this one")
+        await asking.wait()
+        raise LeaseLost("another run took it", "")
+
+    yard.says = {"watch.one": fails_for(NEW), "proof.one": waits, "proof.two": loses}
+    assert (await yard.deploy()).exit is Exit.PERSON_NEEDED
+    assert ended == ["proof.one"]
 
 
 async def with_a_new_proof(yard: Yard, *, acceptable: bool, timeout: str = "5 s") -> None:

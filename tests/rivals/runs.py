@@ -147,7 +147,10 @@ async def _verb(folder: Path, verb: Verb, moment: Moment | None, gate: Any) -> i
     back = plan.make(chosen.spec, chosen.name, chosen.tables.checks, verb="rollback", stages=("prove",))
     if gate is not None:
         gate.wait()
-    async with wiring.opened(chosen, lambda _: [], changes=True, release=verb == "deploy") as session:
+    back_again = verb == "rollback"
+    async with wiring.opened(
+        chosen, lambda _: [], changes=True, release=not back_again, goes_back=back_again
+    ) as session:
         owner = Owner.this_process(session.recorder.run, "test")
         if verb == "deploy":
             return int((await runner.deploy(session, forward, owner)).exit)
