@@ -338,8 +338,8 @@ async def _run_command(session: Session, world: World, step: PlannedStep) -> Non
 async def _arm(session: Session, world: World, step: PlannedStep) -> None:
     """Captures every checkpoint of a step, durable, before the step changes anything.
 
-    The doors (payments, maintenance) are always among them: the way back closes them, so it must know how they stood;
-    and so is `release`, for that is where it leads. They are armed in the order of their table, because the way back
+    The doors are always among them: the way back closes some of them, so it must know how they stood; and so is
+    `release`, for that is where it leads. They are armed in the order of their table, because the way back
     restores in reverse of it. A run captures each only once: what a second attempt, or a later step, would see is its
     own work. Nothing is armed unless all could be captured: a run that armed something is one that must be taken back.
     """

@@ -132,3 +132,14 @@ def test_all_settings_are_handed_over_by_name(path: Path) -> None:
         store = "secrets" if setting["type"] == "secret" else "vars"
         assert given[name] == f"${{{{ {store}.{name} }}}}"
     assert not [job for job in _jobs(path) if set(declared) & set(job.get("env", {}))]
+
+
+@every_changing_workflow
+def test_whoever_the_shipped_pipeline_tells_can_be_told_from_a_job(path: Path) -> None:
+    """The address of every notice that pipeline.yaml has, or shows how to write, reaches the step that changes."""
+    named = set(re.findall(r"address_from: (\w+)", (ROOT / "pipeline.yaml").read_text("utf-8")))
+    given = next(step["env"] for step in _steps(path) if step.get("run", "").startswith("exec ./inv"))
+    called = _read(path)[True].get("workflow_call", {}).get("secrets", named)
+    assert named
+    assert named <= set(called)
+    assert {name: given.get(name) for name in named} == {name: f"${{{{ secrets.{name} }}}}" for name in named}
