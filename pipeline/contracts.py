@@ -143,6 +143,14 @@ class Releases(Protocol):
         """Removes what nothing can go back to; never the live one, never the last `keep` verified."""
 
 
+@runtime_checkable
+class Rereads(Protocol):
+    """What releases must offer beside `Releases`, so that a way back to one can be confirmed."""
+
+    async def reread(self, release: ReleaseId) -> str:
+        """Reads every byte of a release again, returns its manifest's SHA-256. Raises TargetError where it differs."""
+
+
 @dataclass(frozen=True)
 class Started:
     """A release that answered as ready. `took` in s; `body` is what `/health/ready` said."""

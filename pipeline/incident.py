@@ -20,6 +20,7 @@ from pipeline.events import Entry, Kind
 from pipeline.reconcile import TODO, Wrong
 from pipeline.story import FirstError, Phase, RestoredLine, ServiceState
 from pipeline.verdict import Verdict
+from pipeline.whole_file import write_text
 from pipeline.words import count
 
 FILE = "incident.md"
@@ -135,7 +136,7 @@ def build(entries: Sequence[Entry], run: str) -> Incident | None:
 def write(incident: Incident, folder: Path) -> Path:
     """Writes incident.md into `folder`, made if missing. A reader sees an old file or a whole new one."""
     folder.mkdir(parents=True, exist_ok=True)
-    report.write_whole(folder / FILE, as_markdown(incident))
+    write_text(folder / FILE, as_markdown(incident))
     return folder / FILE
 
 

@@ -74,10 +74,6 @@ class RunSummary:
     exit_code: int | None
     superseded_by: str | None
 
-    @property
-    def unfinished(self) -> bool:
-        return self.outcome is None and self.superseded_by is None
-
 
 class JournalReader:
     """Reads a journal, also while another process writes it."""
@@ -120,10 +116,6 @@ class JournalReader:
             if entry.kind is Kind.RUN_SUPERSEDED:
                 superseded[str(entry.data.get("of_run"))] = str(entry.data.get("by_run"))
         return tuple(_summary(run, entries, superseded.get(run)) for run, entries in by_run.items())
-
-    def unfinished(self) -> tuple[RunSummary, ...]:
-        """The runs that neither finished nor were put right by a later one, oldest first."""
-        return tuple(run for run in self.runs() if run.unfinished)
 
     def head(self) -> Head:
         rows = self._rows("SELECT seq, hash FROM head WHERE id = 1")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from pipeline.events import Entry, Kind
+from pipeline.whole_file import write
 
 FOLDER = "specs"
 
@@ -32,15 +31,7 @@ def keep(state: Path, content: bytes) -> None:
         if path.exists() and path.read_bytes() == content:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(new).replace(path)
-        finally:
-            Path(new).unlink(missing_ok=True)
+        write(path, content, mode=0o600)
 
 
 def last(state: Path, entries: Sequence[Entry]) -> Kept | None:

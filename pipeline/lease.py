@@ -47,8 +47,8 @@ POLL_S = 0.25
 class Lease:
     """A lease this process took. `token` is its fencing number; `taken_from` the dead or late owner before it, or None.
 
-    `lost` is set, with the reason in `why_lost`, when it is found to be gone. `ended` is set when the heartbeats found
-    that this run must stop, because it is gone or was asked for: `why_ended` says which.
+    `ended` is set when the heartbeats found that this run must stop, because it is gone or was asked for: `why_ended`
+    says which.
     """
 
     def __init__(
@@ -66,8 +66,6 @@ class Lease:
         self.owner = owner
         self.token = token
         self.taken_from = taken_from
-        self.lost = asyncio.Event()
-        self.why_lost = ""
         self.ended = asyncio.Event()
         self.why_ended: LeaseLost | None = None
         self._connection = connection
@@ -225,8 +223,6 @@ class Lease:
         return info
 
     def _gone(self, why: str) -> LeaseLost:
-        self.why_lost = why
-        self.lost.set()
         return LeaseLost(
             f"{self.path}: this run no longer holds the lease and changes nothing more: {why}",
             "See `./inv status`. When no other run works, end this one: `./inv rollback` or `./inv deploy --resume`.",

@@ -7,9 +7,7 @@ The journal redacts what it keeps, and nothing but its entries, and what the che
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -34,6 +32,7 @@ from pipeline.story import (
     build,
 )
 from pipeline.tables import as_json
+from pipeline.whole_file import write_text
 from pipeline.words import NOT_RECORDED, instant, one_line, printable, sentence, share, to_the_millisecond, took
 
 if TYPE_CHECKING:
@@ -80,11 +79,11 @@ def write(report: RunReport, folder: Path, checks: Mapping[str, Check] = Mapping
     folder.mkdir(parents=True, exist_ok=True)
     names = ("report.html", "report.md", "report.json", "junit.xml", "report.sarif")
     paths = Paths(*(folder / name for name in names))
-    write_whole(paths.json, as_json_text(report))
-    write_whole(paths.markdown, as_markdown(report))
-    write_whole(paths.junit, as_junit(report))
-    write_whole(paths.sarif, as_sarif(report, checks))
-    write_whole(paths.html, as_html(report))
+    write_text(paths.json, as_json_text(report))
+    write_text(paths.markdown, as_markdown(report))
+    write_text(paths.junit, as_junit(report))
+    write_text(paths.sarif, as_sarif(report, checks))
+    write_text(paths.html, as_html(report))
     return paths
 
 
@@ -97,21 +96,6 @@ def write_job_summary(path: Path, report: RunReport) -> None:
         )
     with path.open("ab") as summary:
         summary.write(text + b"\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replaces a file in one step: a reader sees the old one or the whole new one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 # ---- JSON ----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from pipeline.contracts import (
     ReleaseId,
     ReleaseRecord,
     ReleaseState,
+    Rereads,
     RestoreContext,
     SwitchName,
     SwitchOn,
@@ -43,14 +44,6 @@ class InWords(Protocol):
     """What a checkpoint may offer, so that a person can read what restoring it will do."""
 
     def in_words(self, captured: Captured) -> str: ...
-
-
-@runtime_checkable
-class Rereads(Protocol):
-    """What a target's releases may offer, so that a damaged one is found before it is needed."""
-
-    async def reread(self, release: ReleaseId) -> str:
-        """Raises TargetError where a byte differs from what was staged."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
+from pipeline.acts import mark
 from pipeline.checkpoints import in_order
 from pipeline.contracts import (
     Captured,
@@ -237,8 +238,7 @@ async def _mark_bad(session: Session, release: ReleaseId, why: str) -> None:
     known = {one.id: one.state for one in await session.world.target.releases.all()}
     if known.get(release, ReleaseState.BAD) is ReleaseState.BAD:
         return
-    session.recorder.record(Kind.RELEASE_MARKED, release=release, state=ReleaseState.BAD.value, why=why)
-    await session.world.target.releases.mark(release, ReleaseState.BAD, session.redactor.text(why))
+    await mark(session.world, session.recorder.record, release, ReleaseState.BAD, session.redactor.text(why))
 
 
 def limit_of(armed: Armed) -> float:

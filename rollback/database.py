@@ -5,22 +5,13 @@ Restored after the release: the old one was proven against the migrated schema b
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 from pipeline.contracts import Captured, Confirmation, ReleaseId, RestoreContext
 from pipeline.errors import Refused, TargetError
 from pipeline.migrations import VERSION, done, version
+from rollback.release import reread
 
 _COMMANDS = 4
 """Commands of a whole restoring: version, revert, version, and as much again to wait for one left behind."""
-
-
-@runtime_checkable
-class RereadsReleases(Protocol):
-    """What a target's releases must offer beside `contracts.Releases`, so that a `revert` runs as it was built."""
-
-    async def reread(self, release: ReleaseId) -> str:
-        """Reads every byte of a release again, returns its manifest's SHA-256. Raises TargetError where it differs."""
 
 
 class DatabaseCheckpoint:
@@ -78,11 +69,8 @@ async def _version(context: RestoreContext, captured: Captured) -> str:
 
 async def _unchanged(context: RestoreContext, release: ReleaseId, captured: Captured) -> None:
     """Its `revert` is code of the release: it is only run as it was when it migrated."""
-    releases = context.target.releases
-    if not isinstance(releases, RereadsReleases):
-        raise TargetError(f"a target of kind {context.target.kind} cannot read its releases again")
     try:
-        found = await releases.reread(release)
+        found = await reread(context, release)
     except TargetError as error:
         raise TargetError(f"database.revert of {release} cannot be run: {error}", error.remedy) from error
     if found != captured["manifest"]:

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
-from pipeline.contracts import Captured, Confirmation, ReleaseId, RestoreContext
+from pipeline.contracts import Captured, Confirmation, ReleaseId, Rereads, RestoreContext
 from pipeline.errors import TargetError
-
-
-@runtime_checkable
-class RereadsReleases(Protocol):
-    """What a target's releases must offer beside `contracts.Releases`, so that a way back can be confirmed."""
-
-    async def reread(self, release: ReleaseId) -> str:
-        """Reads every byte of a release again, returns its manifest's SHA-256. Raises TargetError where it differs."""
 
 
 class ReleaseCheckpoint:
@@ -55,15 +45,16 @@ class ReleaseCheckpoint:
                 return Confirmation(False, f"{live} serves" if live else "closed, no release serves", expected)
             if live is None:
                 return Confirmation(True, expected, expected)
-            found = await _reread(context, live)
+            found = await reread(context, live)
         except TargetError as error:
             return Confirmation(False, str(error), expected)
         return Confirmation(found == manifest, f"{live} serves, manifest {found[:12]}", expected)
 
 
-async def _reread(context: RestoreContext, release: ReleaseId) -> str:
+async def reread(context: RestoreContext, release: ReleaseId) -> str:
+    """The SHA-256 of its manifest, every byte of it read again. Raises TargetError where one differs."""
     releases = context.target.releases
-    if not isinstance(releases, RereadsReleases):
+    if not isinstance(releases, Rereads):
         raise TargetError(f"a target of kind {context.target.kind} cannot read its releases again")
     return await releases.reread(release)
 

@@ -288,7 +288,7 @@ async def test_heartbeats_keep_the_lease(path: Path) -> None:
         await lease.check()
         with pytest.raises(LeaseHeld):
             take(path, clock, "run-2")
-    assert not lease.lost.is_set()
+    assert not lease.ended.is_set()
     lease.release()
 
 
@@ -301,8 +301,8 @@ async def test_a_lost_lease_is_noticed_by_the_next_heartbeat(path: Path) -> None
         clock.pass_time(21)
         other = take(path, clock, "run-thief")
         await clock.advance(0)
-        await asyncio.wait_for(lease.lost.wait(), 10)
-        assert "run-thief" in lease.why_lost
+        await asyncio.wait_for(lease.ended.wait(), 10)
+        assert "run-thief" in str(lease.why_ended)
         with pytest.raises(LeaseLost, match="run-thief") as lost:
             await lease.check()
     assert lost.value.exit_code is Exit.PERSON_NEEDED
