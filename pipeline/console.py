@@ -25,24 +25,8 @@ from pipeline.contracts import SwitchName
 from pipeline.events import Entry, Event, Kind, Output
 from pipeline.qr import as_lines, modules
 from pipeline.quickness import quickness
-from pipeline.tables import print_findings, print_history, print_json, print_plan, print_status, print_table
 from pipeline.telling import Manner
 from pipeline.words import Redacts, count, each_text, fold, one_line, printable, sentence, took
-
-__all__ = [
-    "ConsoleListener",
-    "GitHub",
-    "Plain",
-    "Terminal",
-    "choose",
-    "listener",
-    "print_findings",
-    "print_history",
-    "print_json",
-    "print_plan",
-    "print_status",
-    "print_table",
-]
 
 ConsoleKind = Literal["terminal", "plain", "github"]
 _BLOCKING = ("FAIL", "ERROR", "INCONCLUSIVE")

@@ -188,8 +188,8 @@ async def test_deploy_does_not_take_over(yard: Yard) -> None:
 # ---- a deploy that ends by itself --------------------------------------------------------------------------
 
 
-async def test_way_back_of_a_deploy_is_waited_for(yard: Yard) -> None:
-    """A deploy that is going back by itself is not broken off; when it has, nothing more is gone back: exit 0."""
+async def waited_for(yard: Yard) -> tuple[Held, asyncio.Task[Outcome], asyncio.Task[Outcome]]:
+    """A deploy on its way back, held up there, and the rollback that waits for it."""
     going_back = Held(OLD)
     yard.says = {"watch.one": BAD, "proof.one": going_back}
     deploying = asyncio.create_task(yard.deploy(NEW))
@@ -197,6 +197,12 @@ async def test_way_back_of_a_deploy_is_waited_for(yard: Yard) -> None:
     rolling = asyncio.create_task(yard.rollback())
     while not any("waiting for deploy" in line for line in yard.output):
         await asyncio.sleep(0.01)
+    return going_back, deploying, rolling
+
+
+async def test_way_back_of_a_deploy_is_waited_for(yard: Yard) -> None:
+    """A deploy that is going back by itself is not broken off; when it has, nothing more is gone back: exit 0."""
+    going_back, deploying, rolling = await waited_for(yard)
     going_back.go.set()
     deployed, rolled_back = await deploying, await rolling
     assert (deployed.exit, rolled_back.exit, yard.ground.live) == (Exit.RESTORED, Exit.DONE, OLD)
@@ -254,13 +260,7 @@ async def test_failure_is_told_before_the_takeover_that_followed_it(yard: Yard) 
 
 async def test_signal_ends_the_waiting_for_a_way_back(yard: Yard) -> None:
     """Ctrl-C in a rollback that only waits for another run ends it with 130; that run goes on."""
-    going_back = Held(OLD)
-    yard.says = {"watch.one": BAD, "proof.one": going_back}
-    deploying = asyncio.create_task(yard.deploy(NEW))
-    await going_back.reached.wait()
-    rolling = asyncio.create_task(yard.rollback())
-    while not any("waiting for deploy" in line for line in yard.output):
-        await asyncio.sleep(0.01)
+    going_back, deploying, rolling = await waited_for(yard)
     os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(Interrupted) as ended:
         await rolling
