@@ -33,7 +33,7 @@ def reconcile(flags: Flags, *, since: str = "", apply: bool = False) -> int:
         from pipeline.window import asked_since
 
         asked = asked_since(since, SystemClock().now()) if since else None
-        chosen = wiring.choose(flags.spec, flags.env)
+        chosen = wiring.choose_to_go_back(flags.spec, flags.env, sys.stderr.write)
         plan = reconciling.planned(chosen.spec, chosen.name, apply=apply)
         books = reconciling.Books()
 

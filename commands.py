@@ -598,7 +598,7 @@ def status(flags: Flags) -> int:
         from pipeline.salvage import believed_of
         from pipeline.standing import open_runs
 
-        chosen = wiring.choose(flags.spec, flags.env)
+        chosen = wiring.choose_to_go_back(flags.spec, flags.env, sys.stderr.write)
         target = await wiring.looking_at(chosen)
         live, problem = await _live(target)
         address = await wiring.address(chosen)
@@ -672,7 +672,7 @@ def history(flags: Flags) -> int:
     async def verb() -> Exit:
         from pipeline.tables import print_history
 
-        chosen = wiring.choose(flags.spec, flags.env)
+        chosen = wiring.choose_to_go_back(flags.spec, flags.env, sys.stderr.write)
         with wiring.recorded(chosen) as journal:
             runs = journal.runs() if journal else []
         _print(flags, runs, lambda: print_history(runs))
@@ -685,7 +685,7 @@ def report(flags: Flags, *, run: str | None) -> int:
     async def verb() -> Exit:
         from pipeline import report as reports
 
-        chosen = wiring.choose(flags.spec, flags.env)
+        chosen = wiring.choose_to_go_back(flags.spec, flags.env, sys.stderr.write)
         entries = _entries(chosen)
         known = list(dict.fromkeys(entry.run for entry in entries))
         wanted = run or (known[-1] if known else None)

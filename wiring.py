@@ -257,7 +257,7 @@ async def opened(
         from pipeline.asking import TrustingService
         from pipeline.purse import RecordedPurse
 
-        notices = _notices(chosen, settings, redactor, clock, asked=not goes_back)
+        notices = _notices(chosen, settings, redactor, clock, asked=asks and not goes_back)
         recorder = Recorder(journal, run.id, [*listeners(redactor), notices], redactor)
         notices.begin(recorder.record, journal.entries)
 

@@ -25,6 +25,7 @@ from pipeline.contracts import SwitchName
 from pipeline.events import Entry, Event, Kind, Output
 from pipeline.qr import as_lines, modules
 from pipeline.quickness import quickness
+from pipeline.shut_doors import stays_shut
 from pipeline.telling import Manner
 from pipeline.words import Redacts, count, each_text, fold, one_line, printable, sentence, took
 
@@ -302,7 +303,7 @@ def _story_line(entry: Entry, short: Callable[[str], str], quick: str = "") -> t
             return "BROKEN", f"{data.get('told')}. `./inv audit` shows every break."
         case Kind.NOTICE if data.get("ok") != "":
             ok = data.get("ok") is True
-            return ("told" if ok else "NOT TOLD"), f"{data.get('to')}: {data.get('error') or data.get('event')}"
+            return ("told" if ok else "NOT TOLD"), f"{data.get('to')}: {data.get('error') or story.notice_of(data)}"
         case Kind.RUN_SUPERSEDED:
             return "note", f"Run {data.get('of_run')}, left unfinished, was put right by run {data.get('by_run')}."
         case _:
@@ -323,6 +324,8 @@ def _after(data: Mapping[str, Any]) -> str:
 
 
 def _confirmed(data: Mapping[str, Any]) -> tuple[str, str]:
+    if data.get("ok") is True and stays_shut(data):
+        return "closed", f"{data.get('found')}; a person opens it"
     if data.get("ok") is True:
         return "restored", f"{data.get('name')}: read again and confirmed"
     said = [f"found {data['found']}" if data.get("found") else "", str(data.get("error") or "")]

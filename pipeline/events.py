@@ -71,7 +71,8 @@ class Kind(StrEnum):
     RUN_SUPERSEDED = "run.superseded"
     """of_run, by_run: an unfinished run that this one has put right"""
     NOTICE = "notice"
-    """event, to, ok (None: about to be sent, True, False), error: see pipeline.notices"""
+    """event, to, ok (None: about to be sent, True, False), error, of_run (only where it is told late: the run that was
+    killed before it could): see pipeline.notices"""
     RUN_FINISHED = "run.finished"
     """outcome (done, refused, restored, person needed, taken over, interrupted, bug), exit_code, summary, took_s"""
 

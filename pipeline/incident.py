@@ -129,7 +129,7 @@ def build(entries: Sequence[Entry], run: str) -> Incident | None:
         payments=payments,
         compared=_compared(own),
         spans=_spans(entries, told, own, runs, bad),
-        todo=tuple(dict.fromkeys([*_todo(whole, bad, payments), *_tests(told, whole)])),
+        todo=tuple(dict.fromkeys([*_todo(whole, bad, payments, told), *_tests(told, whole)])),
     )
 
 
@@ -272,7 +272,7 @@ def _stays_closed(data: Mapping[str, Any]) -> str:
 
 
 def _noticed(data: Mapping[str, Any]) -> str:
-    event, to = _text(data, "event"), _text(data, "to")
+    event, to = story.notice_of(data), _text(data, "to")
     if data.get("ok") is None:
         return ""
     return f"{to} was told: {event}" if data["ok"] is True else f"{to} was NOT told ({event}): {_text(data, 'error')}"
@@ -423,15 +423,21 @@ def _cents(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _todo(whole: story.RunReport, bad: str | None, payments: Sequence[Affected]) -> Iterator[str]:
+def _todo(
+    whole: story.RunReport, bad: str | None, payments: Sequence[Affected], told: Sequence[Entry]
+) -> Iterator[str]:
     done = whole.outcome is story.Outcome.DONE
     if not done:
         yield from (step for step in whole.answers.todo if step)
     yield from (f"Payment {one.reference}: {one.todo}" for one in payments if one.todo != "Nothing.")
-    told = whole.outcome is story.Outcome.RESTORED  # its first error says what to mend
-    if bad and not told and whole.way_back is not None and bad != whole.way_back.release:
+    named = whole.outcome is story.Outcome.RESTORED  # its first error says what to mend
+    if bad and not named and whole.way_back is not None and bad != whole.way_back.release:
         yield f"Find out what was wrong with {bad} before the next deploy. It is bad: nothing goes back to it."
-    yield "Tell those who were told that it was down. Keep this page: `./inv audit` vouches for what it was made from."
+    lost = {_text(one.data, "to"): one.data.get("ok") is True for one in told if one.kind is Kind.NOTICE}
+    missed = [to for to, ok in lost.items() if not ok]
+    also = f"; no notice reached {', '.join(missed)}" if missed else ""
+    yield f"Tell those who noticed it how it ended{also}."
+    yield "Keep this page: `./inv audit` vouches for what it was made from."
 
 
 # ---- members of an entry's data, whatever is in them -------------------------------------------------------

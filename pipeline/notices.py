@@ -1,29 +1,40 @@
 """Who is told how a run goes: listens to its entries, sends beside it, and never changes how it ends.
 
 A notice is on record before it is sent and when its outcome is known. A run that was killed sends none; the resumed
-run or the rollback that puts it right tells by itself, and a notice on record is not sent again.
+run or the rollback that puts it right tells by itself. One that had ended and was killed while it told is told once by
+a later run.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from pipeline import story
+from pipeline.contracts import SwitchName
 from pipeline.errors import Exit, TollgateError
 from pipeline.events import Entry, Event, Kind
 from pipeline.secrets import Secret
+from pipeline.shut_doors import shut_doors
 from pipeline.spec import NoticeEvent
 
 SETTLE_S = 25.0
 """How long the end of a command waits for what is under way: two attempts and the pause between them."""
+LATE_S = 2 * SETTLE_S
+"""How long after its end a run without the outcome of a notice is taken for killed; until then it may be telling."""
 TEST = "test"
 NOBODY = "NOBODY WAS TOLD"
 _GIVEN_UP = "given up: the command ended first"
 
 _TELLING = ("deploy", "rollback")
+_DOORS = ("close", "open")
+_TOLD_LATE: tuple[NoticeEvent, ...] = ("deployed", "refused", "rolled back", "closed", "reopened", "test mode")
+"""The ends that nothing has to put right: what does so tells by itself."""
+
 _ENDINGS: Mapping[tuple[str, str], tuple[NoticeEvent, ...]] = MappingProxyType(
     {
         ("deploy", "done"): ("deployed",),
@@ -35,6 +46,8 @@ _ENDINGS: Mapping[tuple[str, str], tuple[NoticeEvent, ...]] = MappingProxyType(
         ("rollback", "done"): ("rolled back",),
         ("rollback", "taken over"): ("taken over",),
         ("rollback", "interrupted"): (),
+        ("close", "done"): ("closed",),
+        ("close", "interrupted"): (),
         ("open", "done"): ("reopened",),
     }
 )
@@ -43,7 +56,7 @@ _ENDINGS: Mapping[tuple[str, str], tuple[NoticeEvent, ...]] = MappingProxyType(
 
 _KINDS: Mapping[str, str] = MappingProxyType(
     {"person needed": "failure", "refused": "warning", "rolled back": "warning", "taken over": "warning"}
-    | {"deployed": "success", "reopened": "success"}
+    | {"closed": "warning", "test mode": "warning", "deployed": "success", "reopened": "success"}
 )
 """How bad it is, in Apprise's words; services that page somebody choose by it."""
 
@@ -64,13 +77,26 @@ class Recipient:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one notice; `error` '' when it was taken."""
+    """What became of one notice; `error` '' when it was taken. `event` names the run where it is another's."""
 
     event: str
     to: str
     error: str
     shown: bool = False
     """Whether the console has shown it with the run."""
+
+
+@dataclass(frozen=True)
+class _Notice:
+    """One notice to one person. `own`: the entries it is made of; `of_run`: the earlier run that could not tell it."""
+
+    event: str
+    to: Recipient
+    events: tuple[str, ...]
+    own: Sequence[Entry]
+    error: str
+    on_record: bool
+    of_run: str = ""
 
 
 class Carrier(Protocol):
@@ -104,6 +130,8 @@ class Notices:
         if not isinstance(event, Entry) or event.kind is Kind.NOTICE:
             return
         self._heard.append(event)
+        if event.kind is Kind.RUN_STARTED and event.data.get("verb") in _TELLING:
+            self._tell_late(event.at)
         if event.kind in (Kind.RUN_STARTED, Kind.RUN_FINISHED) and (events := self._called(event)):
             self.tell(events, on_record=True)
 
@@ -116,9 +144,14 @@ class Notices:
 
     def tell(self, events: tuple[str, ...], error: str = "", *, on_record: bool = False) -> None:
         """Begins to tell everybody whose list has one of `events`; of several the first says what it is."""
-        for one in self.recipients:
-            if one.on.intersection(events) or events == (TEST,):
-                self._tasks[asyncio.create_task(self._tell(one, events, error, on_record=on_record))] = one.name
+        if not (to := [one for one in self.recipients if one.on.intersection(events) or events == (TEST,)]):
+            return
+        run = self._heard[-1].run if self._heard else ""
+        own = [entry for entry in self._known() if entry.run == run]
+        for one in to:
+            event = next((event for event in events if event in one.on), events[0])
+            if event != "started" or not any(_is_of(entry, event, one.name) for entry in own):  # resumed: told before
+                self._begin(_Notice(event, one, events, own, error, on_record=on_record))
 
     @property
     def under_way(self) -> list[str]:
@@ -163,15 +196,21 @@ class Notices:
             return ("started",) if entry.data.get("verb") in _TELLING else ()
         began = next((one for one in reversed(self._heard) if one.kind is Kind.RUN_STARTED), None)
         verb, outcome = str(began.data.get("verb")) if began else "", str(entry.data.get("outcome"))
-        if outcome != "person needed" and verb not in (*_TELLING, "open"):
+        if outcome != "person needed" and verb not in (*_TELLING, *_DOORS):
             return ()
         events: tuple[str, ...] = _ENDINGS.get((verb, outcome), ("person needed",))
         back = next((one for one in reversed(self._heard) if one.kind is Kind.WAYBACK_STARTED), None)
         if verb == "rollback" and outcome == "done":
             if back is None:
                 return ()  # it set a run aside that had changed nothing
-            return ("reopened", *events) if self._was_closed(str(back.data.get("of_run"))) else events
-        return events
+            shut = {*shut_doors(self._heard)} - {SwitchName.TEST_MODE}
+            events = ("reopened", *events) if not shut and self._was_closed(str(back.data.get("of_run"))) else events
+        if outcome != "done" or verb == "deploy":
+            return events
+        doors = {one.data.get("door") for one in self._heard if one.kind in (Kind.DOOR_CLOSED, Kind.DOOR_OPENED)}
+        if verb in _DOORS and not doors - {SwitchName.TEST_MODE}:
+            events = ()  # money alone, or nothing that was not so before
+        return (*events, "test mode") if SwitchName.TEST_MODE in doors else events
 
     @property
     def _over(self) -> bool:
@@ -198,31 +237,50 @@ class Notices:
 
     # -- telling one
 
-    async def _tell(self, one: Recipient, events: tuple[str, ...], error: str, *, on_record: bool) -> None:
-        event = next((event for event in events if event in one.on), events[0])
-        known = self._known()
-        run = self._heard[-1].run if self._heard else ""
-        own = [entry for entry in known if entry.run == run]
-        if event == "started" and any(_is_of(entry, event, one.name) for entry in own):
-            return  # the run is resumed, and this was told when it began
-        self._keep(event, one, None, "", on_record=on_record)
+    def _tell_late(self, now: datetime) -> None:
+        """What earlier runs were about to tell when they were killed, told once to whoever is still named."""
+        pending: dict[tuple[str, str, str], _Notice] = {}
+        known = self._known() if self.recipients else ()
+        ended = {entry.run: entry.at for entry in known if entry.kind is Kind.RUN_FINISHED}
+        for entry in (entry for entry in known if entry.kind is Kind.NOTICE):
+            run, event, to = entry.data.get("of_run") or entry.run, str(entry.data["event"]), str(entry.data["to"])
+            pending.pop((run, event, to), None)
+            one = next((one for one in self.recipients if one.name == to and event in one.on), None)
+            if entry.data.get("ok") is None and run == entry.run and one is not None and event in _TOLD_LATE:
+                pending[run, event, to] = _Notice(event, one, (event,), (), "", on_record=True, of_run=run)
+        for (run, _, _), notice in pending.items():
+            if run in ended and (now - ended[run]).total_seconds() > LATE_S:
+                self._begin(replace(notice, own=[entry for entry in known if entry.run == run]))
+
+    def _begin(self, notice: _Notice) -> None:
+        """On record at once, so that a later run knows that it was begun, and sent beside the run."""
+        self._keep(notice, None, "")
+        self._tasks[asyncio.create_task(self._tell(notice))] = notice.to.name
+
+    async def _tell(self, notice: _Notice) -> None:
+        one = notice.to
         try:
-            title, body = await asyncio.to_thread(self._words, events, own, error)
-            kind = _KINDS.get(events[0], "info")
+            title, body = await asyncio.to_thread(self._words, notice.events, notice.own, notice.error)
+            if notice.of_run:
+                body += "\nTold late: that run was killed when it had ended, before it could tell."
+            kind = _KINDS.get(notice.events[0], "info")
             address = one.address or (await one.late() if one.late else None)
             failure = await self._carrier.send(address, title, body, kind=kind) if address else one.unknown
         except asyncio.CancelledError:
             failure = _GIVEN_UP
         except Exception as bug:  # telling never decides a run
             failure = f"a bug of Tollgate: {type(bug).__name__}"
-        self._keep(event, one, not failure, failure, on_record=on_record)
+        self._keep(notice, not failure, failure)
 
-    def _keep(self, event: str, one: Recipient, ok: bool | None, error: str, *, on_record: bool) -> None:
+    def _keep(self, notice: _Notice, ok: bool | None, error: str) -> None:
+        data = {"event": notice.event, "to": notice.to.name, "ok": ok, "error": error}
+        data |= {"of_run": notice.of_run} if notice.of_run else {}
         if ok is not None:
-            self.outcomes.append(Outcome(event, one.name, error, shown=on_record and not self._over))
-        if on_record and self._record is not None:
+            shown = notice.on_record and not self._over
+            self.outcomes.append(Outcome(story.notice_of(data), notice.to.name, error, shown))
+        if notice.on_record and self._record is not None:
             try:
-                self._record(Kind.NOTICE, event=event, to=one.name, ok=ok, error=error)
+                self._record(Kind.NOTICE, **data)
             except TollgateError:
                 return  # whatever keeps the journal from being written has ended the run by itself, or will
 

@@ -60,10 +60,12 @@ async def reopen(session: Session, plan: Plan, owner: Owner, agreed: Doors, *, r
             await _refuse_unknown(session)
             async with ending_on_record(session):
                 start(session, plan, session.phase(), lease, reason=reason)
-                failure = await interrupts.until(_open(session, agreed, done, left={*now} - {*agreed}))
+                left = {*now} - {*agreed}
+                failure = await interrupts.until(_open(session, agreed, done, left=left))
                 if failure is None:
-                    opened = ", ".join(door.value for door in agreed)
-                    return finish(session, Exit.DONE, f"{session.environment}: {opened} off; {_MEANS}", "", begun)
+                    told = f"{session.environment}: {', '.join(door.value for door in agreed)} off; {_MEANS}"
+                    told += f"; still on: {', '.join(door.value for door in ORDER if door in left)}" if left else ""
+                    return finish(session, Exit.DONE, told, "", begun)
                 return await _shut_again(session, agreed, done, failure, begun)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.contracts import SwitchName
 from pipeline.events import Entry, Kind
+from pipeline.shut_doors import stays_shut
 from pipeline.words import took
 
 
@@ -19,12 +21,14 @@ class Quickness:
     release: str | None
     traffic_s: float | None
     open_s: float | None
+    shut: bool = False
+    """A door that a person had closed stayed closed, so nothing was opened to customers."""
 
     def __str__(self) -> str:
         """One sentence without its stop, '' where no release was put back."""
         if self.release is None or self.traffic_s is None:
             return ""
-        opened = "" if self.open_s is None else f"; open after {took(self.open_s)}"
+        opened = "" if self.open_s is None else f"; {'done' if self.shut else 'open'} after {took(self.open_s)}"
         return f"Traffic back on {self.release} after {took(self.traffic_s)}{opened}"
 
 
@@ -32,16 +36,18 @@ def quickness(entries: Sequence[Entry]) -> Quickness:
     """Of the last way back among the entries of one run."""
     begun: Entry | None = None
     traffic_s = open_s = None
+    shut = False
     for entry in entries:
         if entry.kind is Kind.WAYBACK_STARTED:
-            begun, traffic_s, open_s = entry, None, None
+            begun, traffic_s, open_s, shut = entry, None, None, False
         elif begun is not None and entry.kind is Kind.CHECKPOINT_CONFIRMED:
             if entry.data.get("name") == "release" and entry.data.get("ok") is True:
                 traffic_s = _since(begun, entry)
+            shut = shut or (entry.data.get("name") != SwitchName.TEST_MODE and stays_shut(entry.data))
         elif begun is not None and entry.kind is Kind.REOPENED:
             open_s = _since(begun, entry)
     release = begun.data.get("release") if begun is not None else None
-    return Quickness(str(release) if release else None, traffic_s, open_s)
+    return Quickness(str(release) if release else None, traffic_s, open_s, shut)
 
 
 def _since(begun: Entry, entry: Entry) -> float | None:

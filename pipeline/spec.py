@@ -374,7 +374,9 @@ class Stages(Frozen):
 
 # ---- environments ------------------------------------------------------------------------------------------
 
-NoticeEvent = Literal["started", "deployed", "refused", "rolled back", "person needed", "reopened", "taken over"]
+NoticeEvent = Literal[
+    "started", "deployed", "refused", "rolled back", "person needed", "closed", "reopened", "test mode", "taken over"
+]
 
 
 class LocalTarget(Frozen):
@@ -396,7 +398,9 @@ class Notice(Frozen):
         description="A variable that `settings_from` has: it holds an Apprise address, which is a secret."
     )
     on: tuple[NoticeEvent, ...] = Field(
-        ("refused", "rolled back", "person needed", "reopened", "taken over"), min_length=1, description="What is told."
+        ("refused", "rolled back", "person needed", "closed", "reopened", "test mode", "taken over"),
+        min_length=1,
+        description="What is told.",
     )
 
 

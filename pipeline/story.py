@@ -7,7 +7,7 @@ shown as "not recorded"; nothing is guessed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -16,8 +16,10 @@ from types import MappingProxyType
 from typing import Any
 
 from pipeline.accepting import Acceptance, State
+from pipeline.contracts import SwitchName
 from pipeline.events import Entry, Kind
 from pipeline.quickness import Quickness, quickness
+from pipeline.shut_doors import shut_doors
 from pipeline.verdict import Place, Verdict
 from pipeline.words import sentence
 
@@ -826,20 +828,34 @@ def _live(facts: _Facts, header: Header) -> Live:
             case _:
                 pass
     asked = header.verb not in _LOOKING
+    if state is ServiceState.VERIFIED and (shut := shut_doors(facts.entries)):
+        return Live(state, release, _behind(shut, release))
     return Live(state, release, _live_sentence(state, release, why, asked=asked) + _doors(facts))
+
+
+def _behind(shut: Sequence[SwitchName], release: str | None) -> str:
+    """What serves behind doors that persons closed: open it is not."""
+    fine = "Yes. " if [*shut] == [SwitchName.TEST_MODE] else ""
+    return f"{fine}Release {release} serves; it is verified. {' '.join(_on(shut))}"
 
 
 def _doors(facts: _Facts) -> str:
     """The doors that a person closed or opened in this run, by the last word on each; '' for none."""
-    last = {
-        _text(entry.data, "door"): entry.kind
-        for entry in facts.entries
-        if entry.kind in (Kind.DOOR_CLOSED, Kind.DOOR_OPENED)
+    touched = {
+        _text(entry.data, "door") for entry in facts.entries if entry.kind in (Kind.DOOR_CLOSED, Kind.DOOR_OPENED)
     }
-    shut = [door for door, kind in last.items() if kind is Kind.DOOR_CLOSED]
-    opened = [door for door, kind in last.items() if kind is Kind.DOOR_OPENED]
-    told = f" On until `./inv open`: {', '.join(shut)}." if shut else ""
+    shut = [door for door in shut_doors(facts.entries) if door in touched]
+    opened = sorted(touched - {*shut})
+    told = "".join(f" {one}" for one in _on(shut))
     return told + (f" Off: {', '.join(opened)}." if opened else "")
+
+
+def _on(shut: Iterable[SwitchName]) -> Iterator[str]:
+    """What doors that persons hold closed mean, in sentences."""
+    if closed := [door.value for door in shut if door is not SwitchName.TEST_MODE]:
+        yield f"A person closed it, and it stays so until `./inv open`: {', '.join(closed)}."
+    if SwitchName.TEST_MODE in shut:
+        yield "Test mode is on until `./inv open`: no money moves."
 
 
 _LOOKING = ("validate", "verify", "smoke", "probe", "reconcile", "close", "open", "drill", "drill.one")
@@ -849,7 +865,7 @@ _LOOKING = ("validate", "verify", "smoke", "probe", "reconcile", "close", "open"
 def who_was_told(entries: Sequence[Entry], *, needed: bool) -> str:
     """A sentence on the notices on record. `needed`: a person is, so that nobody told is the first thing to mend."""
     tried = [entry.data for entry in entries if entry.kind is Kind.NOTICE and entry.data.get("ok") is not None]
-    told = [f"{_text(one, 'to')} ({_text(one, 'event')})" for one in tried if one.get("ok") is True]
+    told = [f"{_text(one, 'to')} ({notice_of(one)})" for one in tried if one.get("ok") is True]
     not_told = [f"{_text(one, 'to')} ({_text(one, 'error')})" for one in tried if one.get("ok") is not True]
     nobody = needed and not any(one.get("ok") is True and one.get("event") == "person needed" for one in tried)
     said = [
@@ -858,6 +874,11 @@ def who_was_told(entries: Sequence[Entry], *, needed: bool) -> str:
         f"not reached: {', '.join(dict.fromkeys(not_told))}" if not_told else "",
     ]
     return sentence("; ".join(filter(None, said)))
+
+
+def notice_of(data: Mapping[str, Any]) -> str:
+    """What a notice on record is called: its event, and the run where it is one that could not tell it itself."""
+    return _text(data, "event") + (f", of run {_text(data, 'of_run')}" if data.get("of_run") else "")
 
 
 def _live_sentence(state: ServiceState, release: str | None, why: str, *, asked: bool) -> str:

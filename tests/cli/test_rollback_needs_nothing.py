@@ -114,13 +114,19 @@ def test_with_the_gateway_down_it_restores_and_stays_closed(incident: Cli) -> No
     assert asked(incident, "/")[0] == 200
 
 
-def test_a_kept_pipeline_that_was_changed_stands_for_nothing(incident: Cli) -> None:
-    """A kept copy that is not, byte for byte, what a run went by is not used; what to do is said, and nothing done."""
+def test_what_is_looked_at_goes_by_the_kept_pipeline(incident: Cli) -> None:
+    """With pipeline.yaml unreadable, `status`, `reconcile`, `report` and `history` go by the copy of the last run and
+    say so; a copy that is not, byte for byte, what a run went by is not used: what to do is said, and nothing done."""
     kept = list((incident.state / "specs").iterdir())
     assert [path.read_bytes() for path in kept] == [incident.spec.read_bytes()]
+    first = incident.entries()[0].run
+    incident.spec.write_text(UNREADABLE, "utf-8")
+    for verb in ("status", "reconcile", "report", "history"):
+        ended = incident.run(verb, "--json")
+        assert ended.code == 0 and ended.data, ended.out + ended.err
+        assert f"In its place stands, byte for byte, what run {first} went by" in " ".join(ended.err.split())
     kept[0].write_bytes(kept[0].read_bytes() + b"# changed\n")
     before = len(incident.entries())
-    incident.spec.write_text(UNREADABLE, "utf-8")
     ended = incident.run("rollback", "--yes")
     assert ended.code == 2 and len(incident.entries()) == before
     assert "git checkout HEAD~1 -- pipeline.yaml" in ended.err

@@ -9,29 +9,33 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import SystemRandom
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from pipeline import incident, report, rolling_back, runner
+from pipeline import closing, incident, opening, report, rolling_back, runner
+from pipeline.closing import Done
+from pipeline.contracts import SwitchName
 from pipeline.errors import Exit, PersonNeeded, TargetError, TollgateError
 from pipeline.events import Entry, Kind
 from pipeline.journal import Journal
 from pipeline.lease import Owner
 from pipeline.notice_post import SENDER, Post
 from pipeline.notice_words import Writer
-from pipeline.notices import NOBODY, Notices, Recipient
+from pipeline.notices import LATE_S, NOBODY, Notices, Recipient
 from pipeline.run_record import Outcome
 from pipeline.secrets import Redactor, Secret
-from pipeline.spec import Notice
+from pipeline.spec import Notice, NoticeEvent
 from pipeline.standing import open_runs
 from pipeline.verdict import failed
-from tests.pipeline.rooms import NEW, NEXT, OLD, Killed, Yard
+from tests.pipeline.rooms import NEW, NEXT, OLD, Killed, StubbornClock, Yard
+from tests.pipeline.test_doors import Hand
 from tests.servers.receivers import nobody_listens, receiving
 
-ALL = frozenset({"started", "deployed", "refused", "rolled back", "person needed", "reopened", "taken over"})
+ALL = frozenset(get_args(NoticeEvent))
 DEFAULT = frozenset(Notice(to="ops", address_from="NOTICE_OPS").on)
 ADDRESS = Secret("jsons://ops:let-me-in@hooks.shop.test/T0pS3cretKey")
 
@@ -319,7 +323,9 @@ async def test_a_rollback_that_was_asked_for_is_told_once(yard: Yard) -> None:
         ("deploy", "swallowed", "A PERSON IS NEEDED"),
         ("rollback", "bug", "A PERSON IS NEEDED"),
         ("reconcile", "person needed", "A PERSON IS NEEDED"),
-        ("open", "done", "open again"),
+        ("open", "person needed", "A PERSON IS NEEDED"),
+        ("close", "refused", "A PERSON IS NEEDED"),
+        ("close", "interrupted", ""),
         ("validate", "refused", ""),
         ("verify", "swallowed", ""),
     ],
@@ -338,6 +344,78 @@ async def test_how_a_run_ended_decides_what_is_told(yard: Yard, verb: str, outco
     await told.run(act)
     assert desk.titles == ([title] if title else [])
     assert verb not in ("deploy", "rollback") or "by a whale" in desk.taken[0][1]
+
+
+# ---- doors that people close and open -------------------------------------------------------------------------
+
+
+async def _doors(told: Told, verb: str, *doors: SwitchName) -> Outcome:
+    """`./inv close` or `./inv open` of these doors."""
+    yard = told.yard
+
+    async def act(session: Any, owner: Owner) -> Outcome:
+        plan = closing.planned(yard.spec, "staging", verb, doors)
+        if verb == closing.CLOSE:
+            hand, why = Hand(yard), f"the bank called, {yard.secret.reveal()}"
+            outcome = await closing.close(session, hand, plan, doors, reason=why, done=Done())
+        else:
+            shut = {door: value for door, value in (await opening.closed(session)).items() if door in doors}
+            outcome = await opening.reopen(session, plan, owner, shut, reason="it is over", done=Done())
+        await told.notices.settle()
+        return outcome
+
+    return await told.run(act)
+
+
+@pytest.mark.parametrize(
+    ("doors", "closed", "opened"),
+    [
+        ([SwitchName.MAINTENANCE], "CLOSED by thandi", "opened by thandi"),
+        ([SwitchName.PAYMENTS_OFF, SwitchName.TEST_MODE], "CLOSED by thandi", "opened by thandi"),
+        ([SwitchName.TEST_MODE], "test mode ON, no money moves", "test mode off, payments are real again"),
+    ],
+)
+async def test_what_people_close_and_open_is_told(
+    yard: Yard, doors: list[SwitchName], closed: str, opened: str
+) -> None:
+    """Closing and opening are told once, with who, why and what visitors meet; test mode alone is no opening."""
+    desk = Desk()
+    told = Told(yard, desk, [Recipient("ops", ADDRESS, DEFAULT)])
+    assert (await _doors(told, "close", *doors)).exit is Exit.DONE
+    assert (await _doors(told, "close", *doors)).exit is Exit.DONE
+    assert desk.titles == [closed], "closed already, and told again"
+    body = desk.taken[0][1]
+    assert all(closing.MEANS[door] in body for door in doors) and "Why: the bank called" in body
+    assert "./inv open" in body and "--env staging" in body and yard.secret.reveal() not in body
+    assert (await _doors(told, "open", *doors)).exit is Exit.DONE
+    assert desk.titles == [closed, opened]
+    assert "Why: it is over." in desk.taken[1][1]
+
+
+async def test_what_stays_closed_is_told_with_what_was_opened(yard: Yard) -> None:
+    """Opening one of two doors says which one is still shut, so that nobody takes the shop for open."""
+    desk = Desk()
+    told = Told(yard, desk, [Recipient("ops", ADDRESS, frozenset({"reopened"}))])
+    await _doors(told, "close", SwitchName.MAINTENANCE, SwitchName.PAYMENTS_OFF)
+    await _doors(told, "open", SwitchName.PAYMENTS_OFF)
+    assert desk.titles == ["opened by thandi"]
+    assert "payments-off off" in desk.taken[0][1] and "still on: maintenance" in desk.taken[0][1]
+
+
+async def test_a_way_back_behind_a_closed_door_does_not_say_open(yard: Yard) -> None:
+    """With a person's maintenance page on, a rollback is told as done and closed, and nobody reads that it pays."""
+    yard.verified(NEW)
+    desk = Desk()
+    told = Told(yard, desk, [Recipient("ops", ADDRESS, frozenset({"rolled back", "reopened"}))])
+    await _doors(told, "close", SwitchName.MAINTENANCE)
+    assert (await told.rollback()).exit is Exit.DONE
+    assert desk.titles == ["rolled back"]
+    built = report.build([one for one in yard.entries() if one.run == yard.entries()[-1].run])
+    assert built.live.sentence == (
+        f"Release {OLD} serves; it is verified. A person closed it, and it stays so until `./inv open`: maintenance."
+    )
+    assert built.live.sentence in desk.taken[0][1]
+    assert built.way_back is not None and "; done after" in str(built.way_back.quick)
 
 
 # ---- runs that were killed, and a record that cannot be written ------------------------------------------------
@@ -366,6 +444,43 @@ async def test_a_killed_run_is_told_by_what_puts_it_right(yard: Yard) -> None:
     assert "was left unfinished" in desk.taken[-1][1]
     assert (await told.resume()).exit is Exit.DONE
     assert desk.titles == ["deploy started", "A PERSON IS NEEDED", "deployed"]
+
+
+class Dying:
+    """What carries notices, in a command that is killed while it does."""
+
+    async def send(self, *_notice: object, **_kind: str) -> str:
+        raise Killed
+
+    async def close(self) -> None:
+        pass
+
+
+class Later(StubbornClock):
+    """Long after."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=LATE_S + 1)
+
+
+async def test_a_run_that_was_killed_while_it_told_is_told_once(yard: Yard) -> None:
+    """What a killed command could not tell any more is told late by a later run, once, and not while it may live."""
+    bad(yard)
+    told, desk = Told(yard, Dying(), [Recipient("ops", ADDRESS, DEFAULT)]), Desk()
+    assert (await told.deploy()).exit is Exit.RESTORED
+    assert recorded(yard) == [("ops", "rolled back", None)]
+    yard.says.clear()
+    told.carrier = desk
+    assert (await told.deploy(NEXT)).exit is Exit.DONE
+    assert desk.titles == [], "the command that was to tell it may be at it still"
+    yard.clock = Later()
+    for release in ("5-last", "6-more"):
+        assert (await told.deploy(release)).exit is Exit.DONE
+    assert desk.titles == ["deploy failed, taken back"]
+    assert "it is slow" in desk.taken[0][1] and "Told late" in desk.taken[0][1]
+    assert yard.told(Kind.NOTICE)[-1]["of_run"] == "run-1"
+    page = report.as_markdown(report.build([one for one in yard.entries() if one.run == "run-3"]))
+    assert "ops (rolled back, of run run-1)" in page
 
 
 async def test_a_record_that_cannot_be_written_is_told_all_the_same(yard: Yard) -> None:
