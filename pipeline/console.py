@@ -24,7 +24,7 @@ from pipeline.accepting import State
 from pipeline.contracts import SwitchName
 from pipeline.events import Entry, Event, Kind, Output
 from pipeline.qr import as_lines, modules
-from pipeline.quickness import quickness
+from pipeline.quickness import Quickness, quickness
 from pipeline.shut_doors import stays_shut
 from pipeline.telling import Manner
 from pipeline.words import Redacts, count, each_text, fold, one_line, printable, sentence, took
@@ -192,8 +192,8 @@ class ConsoleListener:
             case _:
                 pass
 
-    def _quick(self, entry: Entry) -> str:
-        return str(quickness(self._entries)) if entry.kind is Kind.REOPENED else ""
+    def _quick(self, entry: Entry) -> Quickness | None:
+        return quickness(self._entries) if entry.kind is Kind.REOPENED else None
 
     def _since_start(self, entry: Entry) -> float:
         return (entry.at - (self._start or entry.at)).total_seconds()
@@ -263,7 +263,7 @@ def _steps_of(plan: object, stage: str) -> int | None:
 # ---- what the entries that are not steps say, for every kind of console -------------------------------------
 
 
-def _story_line(entry: Entry, short: Callable[[str], str], quick: str = "") -> tuple[str, str] | None:
+def _story_line(entry: Entry, short: Callable[[str], str], quick: Quickness | None = None) -> tuple[str, str] | None:
     """A mark and a sentence for an entry of a run's frame and of its way back; None for what is told elsewhere.
 
     `short` names what was told already instead of telling it again; `quick` is how quick a way back was.
@@ -294,7 +294,8 @@ def _story_line(entry: Entry, short: Callable[[str], str], quick: str = "") -> t
             release = data.get("release")
             told = f"Release {release} takes payments again" if release else "No release is live, as before"
             tests = " in test mode, no money moves" if release and data.get("test_mode") else ""
-            return "open", f"{quick}{tests}." if quick else f"{told}{tests}{_after(data)}."
+            mark = "closed" if quick and quick.shut else "open"  # what a person closed, this run does not open
+            return mark, f"{quick}{tests}." if quick and str(quick) else f"{told}{tests}{_after(data)}."
         case Kind.CLOSED if str(data.get("how")).startswith(story.NOT_CLOSED):
             return "NOT CLOSED", f"The service is {data['how']}"
         case Kind.CLOSED:  # why is told by what stands before it, and by the manual steps at the end

@@ -65,7 +65,7 @@ class Writer:
             environment=header.environment or self.environment,
             verb=header.verb or "run",
             run=header.run or "",
-            who=header.who or self.who,
+            who=one_line(printable(header.who or self.who)),
             reason=self._short(header.reason or ""),
             happened=self._short(told.summary),
             error=self._short(error or (first.told if first else "")),

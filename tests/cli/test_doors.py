@@ -26,7 +26,10 @@ STAGING = """
   staging:
     url: https://127.0.0.1:1
     target: {kind: local, path: .tollgate/staging/target}
-    settings_from: [{dotenv: .tollgate/sandbox/settings.env}]
+    settings_from:
+      - {dotenv: .tollgate/sandbox/settings.env}
+      - {command: [echo, "NOTICE_OPS=json://127.0.0.1:1/ManagedKeyOfOps"]}
+    notices: [{to: ops, address_from: NOTICE_OPS}]
 """
 
 
@@ -163,11 +166,14 @@ def test_close_without_a_reason_is_told_what_to_type(cli: Cli) -> None:
 
 
 def test_close_where_nobody_answers_writes_the_file_and_needs_a_person(cli: Cli) -> None:
-    """Where the service cannot be asked the door is closed all the same, and exit 4 says to close the proxy."""
+    """Where the service cannot be asked the door is closed all the same, and exit 4 says to close the proxy; whoever is
+    to be told is looked up in the secret manager that the closing did not wait for."""
     ended = cli.run("close", "--env", "staging", "--payments", "--reason", "gateway trouble", "--json")
     assert (ended.code, ended.data["changed"]) == (4, ["payments-off"])
     assert "no answer" in asked(ended.data)["POST /api/payments"]
     assert (cli.folder / ".tollgate/staging/target/shared/payments-off").exists()
+    assert "NOT told ops (person needed): " in ended.err and "NOTICE_OPS has no value" not in ended.err
+    assert "NOBODY WAS TOLD" in ended.err and "ManagedKeyOfOps" not in ended.out + ended.err
 
 
 def test_open_outside_the_sandbox_asks_first(cli: Cli) -> None:

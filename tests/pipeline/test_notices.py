@@ -10,13 +10,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from random import SystemRandom
 from typing import Any, get_args
 
 import pytest
 
-from pipeline import closing, incident, opening, report, rolling_back, runner
+from pipeline import closing, console, incident, opening, report, rolling_back, runner
 from pipeline.closing import Done
 from pipeline.contracts import SwitchName
 from pipeline.errors import Exit, PersonNeeded, TargetError, TollgateError
@@ -416,6 +417,16 @@ async def test_a_way_back_behind_a_closed_door_does_not_say_open(yard: Yard) -> 
     )
     assert built.live.sentence in desk.taken[0][1]
     assert built.way_back is not None and "; done after" in str(built.way_back.quick)
+    shown = StringIO()
+    with console.listener("plain", shown, redactor=Redactor([])) as listener:
+        for entry in (one for one in yard.entries() if one.run == yard.entries()[-1].run):
+            listener(entry)
+    last = next(line for line in shown.getvalue().splitlines() if "Traffic back on" in line)
+    assert "closed" in last and "open after" not in last
+    assert "maintenance on since" in shown.getvalue() and "a person opens it" in shown.getvalue()
+    told.recipients = [Recipient("ops", ADDRESS, frozenset({"deployed"}))]
+    assert (await told.deploy(NEXT)).exit is Exit.DONE
+    assert f"Release {NEXT} serves; it is verified. A person closed it" in desk.taken[-1][1]
 
 
 # ---- runs that were killed, and a record that cannot be written ------------------------------------------------
