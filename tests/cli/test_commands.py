@@ -309,10 +309,12 @@ def test_audit_finds_a_tampered_journal(story: Story, tmp_path: Path, change: st
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all, but long enough to look like one" * 100])
-def test_audit_of_a_file_that_is_no_journal(tmp_path: Path, content: bytes) -> None:
+def test_audit_of_a_file_that_is_no_journal(story: Story, tmp_path: Path, content: bytes) -> None:
     """A journal that was emptied or overwritten is a broken record, not a missing one: exit 4."""
     cli = on(tmp_path)
-    cli.state.mkdir(parents=True)
+    shutil.copytree(story.cli.state, cli.state, ignore=shutil.ignore_patterns("target", "gateway", "reports"))
+    for left in cli.state.glob("journal.sqlite*"):
+        left.unlink()
     (cli.state / "journal.sqlite").write_bytes(content)
     assert cli.run("audit").code == 4
 
