@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from checks.facts.bursts import LIMITED, Burst, Met, Send, burst, one
+from checks.facts.bursts import LIMITED, Burst, Met, Send, burst, one, reached
 from checks.facts.harmless import harmless_webhook
 from checks.facts.told import Told, finding_of
 from checks.judging import or_finding, unless_finding
 from pipeline.contracts import Check, SecurityEvent, When, World
-from pipeline.spec import Duration, Frozen
+from pipeline.spec import Duration, Frozen, RateLimits
 from pipeline.verdict import Finding, Verdict, passed
 
 if TYPE_CHECKING:
@@ -61,13 +61,17 @@ class Limited:
 
 @dataclass(frozen=True)
 class Pressed:
-    """`before`, `during` and `after`: a correctly signed webhook, before its path is limited, meanwhile, at the end."""
+    """`before`, `during` and `after`: a correctly signed webhook, before its path is limited, meanwhile, at the end.
+
+    `declared`: what the service says it takes, under `contract.limits`.
+    """
 
     payments: Limited
     webhooks: Limited
     before: Met
     during: Met
     after: Met
+    declared: RateLimits = RateLimits()
 
 
 @or_finding
@@ -89,7 +93,7 @@ async def gather(world: World, params: Limits) -> Pressed:
         _let_go(world, contract.create, payments, create, params.wait),
         _let_go(world, contract.webhook, webhooks, unsigned, params.wait),
     )
-    return Pressed(*let_go, before, during, await one(world, signed))
+    return Pressed(*let_go, before, during, await one(world, signed), contract.limits)
 
 
 def _post(world: World, path: str, body: bytes, headers: dict[str, str]) -> Send:
@@ -129,8 +133,8 @@ def judge(fact: Pressed, params: Limits) -> Finding:
         "signed_took_ms": [fact.before.took_ms, fact.during.took_ms, fact.after.took_ms],
     }
     told = [
-        *_path(fact.payments, "an empty payment request", params),
-        *_path(fact.webhooks, "an unsigned webhook", params),
+        *_path(fact.payments, "an empty payment request", params, fact.declared),
+        *_path(fact.webhooks, "an unsigned webhook", params, fact.declared),
         *_gateway(fact, params),
     ]
     if told:
@@ -160,7 +164,7 @@ def _measured(limited: Limited) -> dict[str, object]:
     }
 
 
-def _path(limited: Limited, what: str, params: Limits) -> Sequence[Told]:
+def _path(limited: Limited, what: str, params: Limits, declared: RateLimits) -> Sequence[Told]:
     met, path = limited.burst, f"POST {limited.path}"
     refused = _not_harmless(met, path, what)
     if refused is not None:
@@ -174,6 +178,14 @@ def _path(limited: Limited, what: str, params: Limits) -> Sequence[Told]:
         if met.sent < params.burst:
             fix = "See why the service answers so slowly, or ask from a machine that is nearer to it; then run again."
             return [(Verdict.INCONCLUSIVE, f"{path}: no 429 {within}, too slow to be a burst", fix)]
+        if not reached(met, declared):
+            says = f"{declared.burst} at once and {declared.per_second} a second"
+            found = f"{path}: no 429 {within}, but so few in that time are within contract.limits ({says})"
+            fix = (
+                "Run again where more is sent in less time: while this machine is less busy, from one nearer to the "
+                "service, with a larger `burst` or `concurrency`."
+            )
+            return [(Verdict.INCONCLUSIVE, found, fix)]
         return [
             (
                 Verdict.FAIL,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.contracts import World
 from pipeline.retry_after import NOT_SAID, RetryAfter, http_date, parse
+from pipeline.spec import RateLimits
 
 if TYPE_CHECKING:
     import httpx
@@ -50,6 +51,13 @@ class Burst:
     def let_through(self) -> int:
         """How many requests were answered by the service before the limit took over."""
         return sum(count for status, count in self.statuses.items() if status not in (0, LIMITED))
+
+
+def reached(met: Burst, limits: RateLimits) -> bool:
+    """Whether more was let through than a service with these limits allows in that time: too slow a burst never meets
+    a limit, for it recovers meanwhile. Pure.
+    """
+    return met.let_through > limits.burst + limits.per_second * met.took_ms / 1000
 
 
 async def burst(world: World, send: Send, most: int, concurrency: int) -> Burst:

@@ -9,7 +9,7 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from checks.facts.bursts import LIMITED, Burst, Met, Send, burst, one
+from checks.facts.bursts import LIMITED, Burst, Met, Send, burst, one, reached
 from checks.judging import Unjudged
 from checks.probes.probe import CLOSED, Probe, Reply, Severity, Shown, Turn
 from pipeline.contracts import World
@@ -40,7 +40,7 @@ async def _play(scene: Scene) -> Shown:
     if met.limited is None and not _only_refused(met):
         return Shown("", (sent,))
     if met.limited is None:
-        if _slow(met, limits):
+        if not reached(met, limits):
             raise Unjudged(
                 inconclusive(
                     f"{met.sent} payment requests in {met.took_ms} ms are no burst: the limit recovers as fast",
@@ -71,11 +71,6 @@ def _flaws(met: Burst, limits: RateLimits) -> str:
 
 def _only_refused(met: Burst) -> bool:
     return not met.lost and all(status in _REFUSALS for status in met.statuses)
-
-
-def _slow(met: Burst, limits: RateLimits) -> bool:
-    """Whether so few requests in so long a time need no limit yet."""
-    return met.let_through <= limits.burst + limits.per_second * met.took_ms / 1000
 
 
 def _told(met: Burst) -> str:

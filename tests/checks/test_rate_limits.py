@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from checks.facts.bursts import Burst, Met
 from checks.rate_limits_in_force import CHECK, Limited, Limits, Pressed, judge
 from pipeline.clock import SystemClock
+from pipeline.contracts import World
 from pipeline.retry_after import LONGEST_S, NOT_SAID, RetryAfter, http_date, parse
+from pipeline.spec import RateLimits
 from pipeline.verdict import Finding, Verdict
 from tests.checks.odd_servers import PAYMENTS, WEBHOOK, Answering, always, plain_world, serving, shop_world
 from tests.checks.worlds import QuickClock, ask, world
@@ -38,6 +40,16 @@ def area(gateway: SandboxGateway, tmp_path: Path) -> Iterator[Area]:
     area = Area(tmp_path / "area", gateway)
     yield area
     area.close()
+
+
+LOW = RateLimits(burst=10, per_second=1)
+"""Limits that any burst of these tests goes beyond, however slow this machine is."""
+
+
+def declaring(made: World, limits: RateLimits) -> World:
+    """A world whose service says that it has these limits."""
+    contract = made.spec.contract.model_copy(update={"limits": limits})
+    return replace(made, spec=made.spec.model_copy(update={"contract": contract}))
 
 
 # ---- the real shop -----------------------------------------------------------------------------------------
@@ -64,13 +76,15 @@ async def test_the_shop_limits_bursts_and_stays_usable(area: Area, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("fault", "word"),
-    [("no-rate-limit", "no limit in force"), ("rate-limit-shuts-out-gateway", "while its path was limited")],
+    ("fault", "burst", "word"),
+    [("no-rate-limit", 75, "no limit in force"), ("rate-limit-shuts-out-gateway", 600, "while its path was limited")],
 )
-async def test_a_shop_that_limits_wrongly_fails(area: Area, tmp_path: Path, fault: str, word: str) -> None:
+async def test_a_shop_that_limits_wrongly_fails(
+    area: Area, tmp_path: Path, fault: str, burst: int, word: str
+) -> None:
     """A shop without limits fails, and so does one whose limit keeps the gateway's own webhooks out."""
     with area.running(area.build("bad", fault=fault)) as shop:
-        finding = await ask(CHECK, shop_world(shop, tmp_path), burst=75)
+        finding = await ask(CHECK, declaring(shop_world(shop, tmp_path), LOW), burst=burst)
         assert (finding.verdict, word in finding.reason) == (Verdict.FAIL, True), finding
 
 
@@ -143,7 +157,7 @@ GOOD = limiting(15, 12, Retry_After="1")
 
 async def found(tmp_path: Path, answers: Mapping[str, Answering], **params: object) -> Finding:
     async with serving(answers) as address:
-        return await ask(CHECK, plain_world(tmp_path, address), **{"burst": 60, **params})
+        return await ask(CHECK, declaring(plain_world(tmp_path, address), LOW), **{"burst": 60, **params})
 
 
 @pytest.mark.parametrize(
@@ -261,6 +275,36 @@ def pressed(before: int, during: int, after: int) -> Pressed:
 def test_the_gateway_must_get_in(before: int, during: int, after: int, verdict: Verdict) -> None:
     """A correctly signed webhook is accepted before, while others are limited, and afterwards, or nothing passes."""
     assert judge(pressed(before, during, after), Limits()).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("sent", "took_ms", "declared", "verdict"),
+    [
+        (150, 10_400, RateLimits(), Verdict.INCONCLUSIVE),
+        (150, 9_000, RateLimits(), Verdict.INCONCLUSIVE),
+        (150, 8_900, RateLimits(), Verdict.FAIL),
+        (150, 300, RateLimits(), Verdict.FAIL),
+        (150, 300, RateLimits(burst=200, per_second=10), Verdict.INCONCLUSIVE),
+        (150, 10_400, RateLimits(burst=20, per_second=5), Verdict.FAIL),
+    ],
+)
+def test_a_limit_that_the_burst_never_reached_is_not_called_missing(
+    sent: int, took_ms: int, declared: RateLimits, verdict: Verdict
+) -> None:
+    """So few requests in so long a time that the declared limit allows them measure nothing; more of them do."""
+    none = Limited(PAYMENTS, Burst(sent, {422: sent}, None, "", took_ms), None, 0)
+    finding = judge(Pressed(none, none, Met(200), Met(200), Met(200), declared), Limits())
+    assert finding.verdict is verdict, finding
+    assert ("no limit in force" in finding.reason) is (verdict is Verdict.FAIL)
+    assert ("contract.limits" in finding.reason) is (verdict is Verdict.INCONCLUSIVE)
+
+
+async def test_what_the_service_declares_is_what_must_be_reached(tmp_path: Path) -> None:
+    """A burst within what `contract.limits` of pipeline.yaml allows accuses nobody."""
+    async with serving({PAYMENTS: always(401), WEBHOOK: GOOD}) as address:
+        made = declaring(plain_world(tmp_path, address), RateLimits(burst=60, per_second=1))
+        finding = await ask(CHECK, made, burst=60)
+    assert (finding.verdict, "60 at once" in finding.reason) == (Verdict.INCONCLUSIVE, True), finding
 
 
 def test_nothing_sent_is_no_limit() -> None:
