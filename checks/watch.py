@@ -51,16 +51,28 @@ def unread(fact: Watch) -> Finding | None:
 
 
 def too_few(count: int, what: str, fact: Watch) -> Finding | None:
-    """Nothing measured is not a pass. Pure."""
+    """Nothing measured is not a pass. A door that is closed is why, and is named. Pure."""
     if count >= fact.at_least:
         return None
-    return inconclusive(
-        f"{count} {what} in {fact.seconds:g} s of watching, at least {fact.at_least} are needed to judge",
+    told = f"{count} {what} in {fact.seconds:g} s of watching, at least {fact.at_least} are needed to judge"
+    remedy = (
         "Watch longer (`watch_for`, or `--watch SECONDS`) or while there is traffic; "
-        "lower `watch_at_least` only if fewer are enough for you.",
+        "lower `watch_at_least` only if fewer are enough for you."
+    )
+    if fact.doors:
+        on = "; ".join(f"{door} is on since {one.since} by {one.who}: {one.why}" for door, one in fact.doors.items())
+        told = f"{told}; customers cannot pay as usual: {on}"
+        remedy = (
+            f"`./inv open --env {fact.environment}` when customers may pay again, then repeat: no longer watch shows "
+            "more while that is on."
+        )
+    return inconclusive(
+        told,
+        remedy,
         count=count,
         at_least=fact.at_least,
         seconds=fact.seconds,
+        doors=[door.value for door in fact.doors],
     )
 
 

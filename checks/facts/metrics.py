@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from pipeline.contracts import World
-from pipeline.errors import ServiceUnreachable
+from pipeline.contracts import SwitchName, SwitchOn, World
+from pipeline.errors import ServiceUnreachable, TollgateError
 from pipeline.spec import Thresholds
 
 PAYMENTS = "payments_total"
@@ -48,10 +48,14 @@ class Scrape:
 
 @dataclass(frozen=True)
 class Watch:
+    """What was read. `doors`: those that stood closed at its end, in `environment`."""
+
     scrapes: tuple[Scrape, ...]
     path: str
     at_least: int
     thresholds: Thresholds
+    environment: str = ""
+    doors: Mapping[SwitchName, SwitchOn] = field(default_factory=dict)
 
     @property
     def read(self) -> tuple[Scrape, ...]:
@@ -76,8 +80,18 @@ async def _watch(world: World) -> Watch:
         scrapes.append(await _scrape(world, path, round(t_s, 2)))
         now = world.clock.monotonic()
         if now >= end:
-            return Watch(tuple(scrapes), path, world.environment.watch_at_least, world.spec.thresholds)
+            least, doors = world.environment.watch_at_least, await _doors(world)
+            return Watch(tuple(scrapes), path, least, world.spec.thresholds, world.environment_name, doors)
         await world.clock.sleep(max(0.0, min(begun + len(scrapes) * EVERY_S, end) - now))
+
+
+async def _doors(world: World) -> Mapping[SwitchName, SwitchOn]:
+    """The doors that are closed now; none where that cannot be read: they only explain what was counted."""
+    try:
+        found = {name: await world.target.switches.read(name) for name in SwitchName}
+    except TollgateError:
+        return {}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 async def _scrape(world: World, path: str, t_s: float) -> Scrape:

@@ -12,10 +12,10 @@ from checks.facts.metrics import Scrape, Times, Watch, grown, parse, series, tim
 from checks.watch import Validation, share_under, success, unread, validated
 from checks.watch_suspicious_activity import CHECK as SUSPICIOUS
 from checks.watch_suspicious_activity import Seen, Suspicion, judged
-from pipeline.contracts import World
+from pipeline.contracts import SwitchName, SwitchOn, World
 from pipeline.spec import NoParams, SuccessRate, Thresholds
 from pipeline.verdict import Verdict
-from tests.checks.worlds import Merchant, Till, ask, at
+from tests.checks.worlds import Doors, Merchant, Till, ask, at
 
 Shopping = tuple[Merchant, Till, World]
 ALL = ("watch.payment_success", "watch.initialisation_time", "watch.webhook_time", "watch.webhook_validation")
@@ -189,6 +189,32 @@ async def test_a_service_without_metrics_is_not_promoted(shopping: Shopping, pag
     for name in ALL:
         merchant.pages = iter(pages)
         assert not (await ask(CHECKS[name], at(world, watch_for=5.0))).verdict.promotes
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_watch_of_a_closed_shop_names_the_door(name: str) -> None:
+    """Too few payments while a door is closed is no matter of time: who closed it and what opens it is told."""
+    fact = replace(watched(page(0), page(3)), environment="production")
+    params = Validation() if name == "watch.webhook_validation" else NoParams()
+    assert "Watch longer" in CHECKS[name].judge(fact, params).remedy
+    for door in SwitchName:
+        closed = replace(fact, doors={door: SwitchOn("anna", "the bank asked", "2026-11-22T10:00:00+00:00")})
+        finding = CHECKS[name].judge(closed, params)
+        assert finding.verdict is Verdict.INCONCLUSIVE
+        assert f"{door} is on since 2026-11-22T10:00:00+00:00 by anna: the bank asked" in finding.reason
+        assert "./inv open --env production" in finding.remedy and "Watch longer" not in finding.remedy
+    enough = replace(closed, scrapes=watched(page(0), page(50)).scrapes)
+    assert CHECKS[name].judge(enough, params).verdict is Verdict.PASS
+
+
+async def test_the_watch_reads_the_doors_of_the_target(shopping: Shopping) -> None:
+    """What stands closed where the release runs is what the finding speaks of."""
+    merchant, _, world = shopping
+    merchant.pages = iter([page(0)] * 20)
+    doors = Doors({SwitchName.PAYMENTS_OFF: SwitchOn("anna", "the bank asked", "2026-11-22T10:00:00+00:00")})
+    closed = replace(at(world, watch_for=2.0), target=replace(world.target, switches=doors))
+    finding = await ask(CHECKS[ALL[0]], closed)
+    assert (finding.verdict, finding.evidence["doors"]) == (Verdict.INCONCLUSIVE, ["payments-off"])
 
 
 async def test_a_watch_of_no_time_promotes_nothing(shopping: Shopping) -> None:
