@@ -208,8 +208,8 @@ async def opened(
     """
     from pipeline.clock import SystemClock
     from pipeline.journal import Journal
-    from pipeline.kept_spec import keep
-    from pipeline.salvage import Believed, open_or_begin_anew
+    from pipeline.kept_spec import keep, prune
+    from pipeline.salvage import Believed, believed, open_or_begin_anew
 
     clock, chance = clock or SystemClock(), random.SystemRandom()
     ours = await _sandbox_gateway(chosen) if chosen.in_sandbox else None
@@ -257,6 +257,8 @@ async def opened(
         from pipeline.asking import TrustingService
         from pipeline.purse import RecordedPurse
 
+        if changes:
+            prune(chosen.state, lambda: believed(journal).entries)
         notices = _notices(chosen, settings, redactor, clock, asked=asks and not goes_back)
         recorder = Recorder(journal, run.id, [*listeners(redactor), notices], redactor)
         notices.begin(recorder.record, journal.entries)
