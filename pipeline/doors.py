@@ -55,8 +55,8 @@ async def who_is_let_in(session: Session, door: SwitchName, *, shut: bool, pages
     `pages_only`: payments stay closed by another door, so they are not asked.
     """
     if door is SwitchName.TEST_MODE:
-        said = await test_mode_said(session, wanted="on" if shut else "off")
-        return [Asked("test mode", said, said == ("on" if shut else "off"))]
+        said, told = await test_mode_said(session, wanted="on" if shut else "off")
+        return [Asked("test mode", told, said in (("on",) if shut else ("off", _NOTHING)))]
     page = [await page_is(session, shut=shut)] if door is SwitchName.MAINTENANCE else []
     asks = not (pages_only and door is SwitchName.MAINTENANCE)
     return [*page, *([await _until(session, "POST", session.spec.contract.create, shut=shut)] if asks else [])]
@@ -116,30 +116,35 @@ async def test_mode_on(session: Session, why: str, *, proof: str, serves: bool) 
         await switches.write(SwitchName.TEST_MODE, wanted)
     if await switches.read(SwitchName.TEST_MODE) != wanted:
         raise TargetError("the file test-mode is not what was written", "Look at shared/ in the target's folder.")
-    if serves and (said := await test_mode_said(session, wanted="on")) != "on":
-        raise TargetError(f"the service does not obey it, {said}", REMEDY)
+    said, told = await test_mode_said(session, wanted="on") if serves else ("on", "")
+    if said != "on":
+        raise TargetError(f"the service does not obey it, {told}", _REMEDY.format(env=session.environment))
 
 
-REMEDY = (
+_REMEDY = (
     "New payments would move money. Have the service obey the file test-mode (docs/service.md), or go on without: "
-    "repeat without --test-mode."
+    "repeat without --test-mode, then `./inv open --env {env} --test-mode` takes the file away."
 )
+_NOTHING, _NO_ANSWER = "nothing", "no answer"
+"""What a service may say of test mode beside `on` and `off`. One that says nothing of it has none to be opened from."""
 
 
-async def test_mode_said(session: Session, *, wanted: str) -> str:
-    """What the service says of test mode: `on` or `off`, or what it said instead. Asked until it says `wanted`."""
+async def test_mode_said(session: Session, *, wanted: str) -> tuple[str, str]:
+    """What the service says of test mode, and the same in words for a person. Asked until it says `wanted`."""
     path = session.spec.contract.ready
     for left in reversed(range(_ASKED)):
         try:
             answer = await session.world.service.request("GET", path, timeout=_ANSWER_S)
             body = answer.json()
         except ServiceError as error:
-            return str(error)
+            return _NO_ANSWER, str(error)
         said = body.get("test_mode") if isinstance(body, dict) else None
         if said == wanted or not left:
             break
         await session.world.clock.sleep(_PAUSE_S)
-    return said if said in ("on", "off") else f"GET {path} answered {answer.status} without `test_mode`: on or off"
+    if said in ("on", "off"):
+        return said, said
+    return _NOTHING, f"GET {path} answered {answer.status} without `test_mode`: on or off"
 
 
 def closed_meanwhile(entries: Sequence[Entry], run: str) -> Mapping[SwitchName, SwitchOn]:

@@ -254,6 +254,22 @@ async def test_service_that_does_not_let_in_is_closed_again(yard: Yard) -> None:
     assert yard.ground.switches == before
 
 
+async def test_test_mode_that_the_service_knows_nothing_of_can_be_opened(yard: Yard) -> None:
+    """A file that a service never obeyed is taken away by `open`: nothing stands in the way of its customers."""
+    yard.shop.deaf = True
+    assert (await close(yard, TEST_MODE)).exit is Exit.PERSON_NEEDED
+    assert (await open_again(yard)).exit is Exit.DONE
+    assert not yard.ground.switches
+
+
+async def test_test_mode_that_stays_on_is_not_called_off(yard: Yard) -> None:
+    """A service that says `on` when the file is gone would take payments that are never activated: exit 4."""
+    await close(yard, TEST_MODE)
+    before, yard.shop.tests = dict(yard.ground.switches), True
+    assert (await open_again(yard)).exit is Exit.PERSON_NEEDED
+    assert yard.ground.switches == before
+
+
 # ---- a rollback that opens with test mode on ---------------------------------------------------------------
 
 
