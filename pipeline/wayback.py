@@ -105,8 +105,10 @@ async def go_back(session: Session, plan: Plan, way: Way) -> End:
         await _tried(problems, f"marking {way.bad} bad", _mark_bad(session, way.bad, way.why))
     try:
         problems += await _put_back(session, plan, way, context, sound=not problems)
-    except TollgateError:
+    except LeaseLost:
         raise
+    except TollgateError as error:
+        problems.append(_told(error))  # a record that still cannot be written says so again when this is closed
     except Exception as bug:
         write_traceback(session, bug)
         problems.append(f"a bug of Tollgate: {_told(bug)}")

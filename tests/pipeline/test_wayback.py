@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import runner
 from pipeline.contracts import Captured, Confirmation, ReleaseState, RestoreContext, SwitchName, World
-from pipeline.errors import Exit, LeaseLost, NothingToRestore, PersonNeeded, TargetError
+from pipeline.errors import Exit, LeaseLost, NothingToRestore, PersonNeeded, RecordUnusable, TargetError
 from pipeline.events import Kind
 from pipeline.lease import Owner
 from pipeline.verdict import Finding, failed, inconclusive, passed
@@ -244,6 +244,30 @@ async def test_crash_of_the_way_back_itself_closes(yard: Yard) -> None:
     assert (outcome.exit, SwitchName.MAINTENANCE in yard.ground.switches) == (Exit.PERSON_NEEDED, True)
     assert "ZeroDivisionError" in yard.told(Kind.CLOSED)[0]["why"]
     assert yard.told(Kind.RUN_FAILED)[0]["error"] == "watch.one: it does not hold"
+
+
+@pytest.mark.parametrize("verb", ["deploy", "rollback"])
+async def test_record_that_fails_for_a_moment_on_the_way_back_closes(yard: Yard, verb: str) -> None:
+    """Where the record cannot be written in the middle of a way back it ends closed, on record, never half and open."""
+    begun, failed_once = len(yard.entries()), list[str]()
+
+    def locked(when: str, _n: int) -> None:
+        restoring = any(one.kind is Kind.CHECKPOINT_RESTORING for one in yard.entries()[begun:])
+        if restoring and when == "before" and not failed_once:
+            failed_once.append(when)
+            raise RecordUnusable("the journal was locked by another process")
+
+    if verb == "deploy":
+        failing_once(yard)
+    else:
+        await yard.deploy()
+        begun = len(yard.entries())
+    yard.around = locked
+    outcome = await (yard.deploy() if verb == "deploy" else yard.rollback())
+    assert (outcome.exit, yard.ground.switches[SwitchName.MAINTENANCE].run) == (Exit.PERSON_NEEDED, outcome.run)
+    assert "was locked by another process" in yard.told(Kind.CLOSED)[0]["why"]
+    yard.around = None
+    assert ((await yard.rollback()).exit, yard.ground.live, yard.ground.switches) == (Exit.DONE, OLD, {})
 
 
 async def test_paid_order_without_activation_is_repaired(yard: Yard) -> None:
