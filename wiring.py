@@ -148,24 +148,29 @@ def choose(spec_path: str, environment: str, kept: Path | None = None) -> Chosen
 
 
 def choose_to_go_back(spec_path: str, environment: str, tell: Callable[[str], object]) -> Chosen:
-    """As `choose`; for a pipeline.yaml that cannot be used stands in what the last run went by, and it is told."""
+    """As `choose`; for a pipeline.yaml that cannot be used, or has lost the environment, stands in what the last run
+    there went by, and it is told.
+    """
     from pipeline.kept_spec import last
     from pipeline.mistakes import SpecInvalid
     from pipeline.words import count
 
     try:
         return choose(spec_path, environment)
-    except SpecInvalid as invalid:
+    except Usage as invalid:
         state = Path(spec_path).resolve().parent / ".tollgate" / environment
         kept = last(state, _entries_in(state))
-        if kept is None:
+        mistakes = len(invalid.mistakes) if isinstance(invalid, SpecInvalid) else 0
+        if kept is None and mistakes:
             invalid.remedy += (
                 f" A copy of the one that a deploy went by is not kept in {state}; git may have it: "
                 f"`git checkout HEAD~1 -- {Path(spec_path).name}`."
             )
+        if kept is None:
             raise
+        wrong = f"{count(mistakes, 'mistake')}; `./inv plan` tells them" if mistakes else f"it has no {environment}"
         tell(
-            f"{spec_path} cannot be used: {count(len(invalid.mistakes), 'mistake')}; `./inv plan` tells them.\n"
+            f"{spec_path} cannot be used: {wrong}.\n"
             f"In its place stands, byte for byte, what run {kept.run} went by ({kept.at:%Y-%m-%d %H:%M} UTC):\n"
             f"{kept.path}\n\n"
         )

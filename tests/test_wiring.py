@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 import wiring
+from pipeline.clock import SystemClock
 from pipeline.contracts import ReleaseId, ReleaseRecord, ReleaseState
+from pipeline.errors import Usage
+from pipeline.events import Kind
+from pipeline.journal import Journal
+from pipeline.kept_spec import keep
+from pipeline.secrets import Redactor
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 5000, tzinfo=UTC)
 
@@ -27,3 +35,18 @@ def test_new_release_is_named_after_all_others(names: list[str], stamp: str) -> 
     """Newest first by name is true although the clock was set back: no rollback leads past the release before."""
     there = [ReleaseRecord(ReleaseId(name), ReleaseState.VERIFIED, NOON, "", "", "") for name in names]
     assert wiring._stamp(NOON, there) == stamp
+
+
+def test_rollback_reaches_an_environment_that_pipeline_yaml_has_lost(tmp_path: Path) -> None:
+    """A commit that renames an environment does not take away the way back of what runs there."""
+    text, today, said = (wiring.HOME / "pipeline.yaml").read_bytes(), tmp_path / "pipeline.yaml", list[str]()
+    today.write_bytes(text.replace(b"staging", b"stage").replace(b"tried_in_stage", b"tried_in_staging"))
+    digest, state = hashlib.sha256(text).hexdigest(), tmp_path / ".tollgate" / "staging"
+    keep(state, text)
+    with Journal.open(state / "journal.sqlite", clock=SystemClock(), redactor=Redactor([])) as journal:
+        journal.append("run-1", Kind.RUN_STARTED, {"verb": "deploy", "spec_digest": digest})
+    chosen = wiring.choose_to_go_back(str(today), "staging", said.append)
+    assert (chosen.digest, chosen.root, chosen.name) == (digest, tmp_path, "staging")
+    assert "it has no staging" in said[0] and "run-1" in said[0]
+    with pytest.raises(Usage, match="no such environment"):
+        wiring.choose_to_go_back(str(today), "prod", said.append)
