@@ -75,7 +75,8 @@ class Asker:
     @classmethod
     def of(cls, session: Session, owner: Owner, why: str) -> Asker:
         tell = partial(session.recorder.show, "way back", "lease")
-        return cls(session.lease_file, owner, session.world.clock, session.record, why, tell)
+        told = session.redactor.text(why)  # it stays in the lease's file, at the target
+        return cls(session.lease_file, owner, session.world.clock, session.record, told, tell)
 
     def met(self) -> LeaseInfo | None:
         """Who is at work now; None when nobody is."""

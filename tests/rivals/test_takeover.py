@@ -101,6 +101,15 @@ async def test_record_says_who_stopped_a_deploy_and_why(yard: Yard) -> None:
     assert "enrolments look wrong" in deployed.summary
 
 
+async def test_secret_in_a_reason_is_not_kept_with_the_lease(yard: Yard) -> None:
+    """What a person gives as the reason is redacted before the run it stops, and the lease's file, are told."""
+    secret = yard.secret.reveal()
+    deployed, _ = await stopped_in(yard, "proof.one", reason=f"the key {secret} got out")
+    kept = b"".join(file.read_bytes() for file in yard.folder.glob("lease.sqlite*"))
+    assert b"got out" in kept and secret.encode() not in kept
+    assert secret not in deployed.summary
+
+
 async def test_incident_of_a_stopped_deploy_was_found_by_a_person(yard: Yard) -> None:
     """The page of an incident in which a person stopped a deploy names no error that nobody saw, and who found it."""
     _, rolled_back = await stopped_in(yard, "proof.one")
