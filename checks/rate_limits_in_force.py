@@ -71,7 +71,7 @@ class Pressed:
     before: Met
     during: Met
     after: Met
-    declared: RateLimits = RateLimits()
+    declared: RateLimits
 
 
 @or_finding

@@ -79,9 +79,7 @@ async def test_the_shop_limits_bursts_and_stays_usable(area: Area, tmp_path: Pat
     ("fault", "burst", "word"),
     [("no-rate-limit", 75, "no limit in force"), ("rate-limit-shuts-out-gateway", 600, "while its path was limited")],
 )
-async def test_a_shop_that_limits_wrongly_fails(
-    area: Area, tmp_path: Path, fault: str, burst: int, word: str
-) -> None:
+async def test_a_shop_that_limits_wrongly_fails(area: Area, tmp_path: Path, fault: str, burst: int, word: str) -> None:
     """A shop without limits fails, and so does one whose limit keeps the gateway's own webhooks out."""
     with area.running(area.build("bad", fault=fault)) as shop:
         finding = await ask(CHECK, declaring(shop_world(shop, tmp_path), LOW), burst=burst)
@@ -251,7 +249,7 @@ def pressed(before: int, during: int, after: int) -> Pressed:
     said = Met(429, RetryAfter("seconds", 1.0))
     burst = Burst(66, {401: 60, 429: 6}, said, "", 300)
     one = Limited(PAYMENTS, burst, Met(401), 1000)
-    return Pressed(one, one, Met(before), Met(during), Met(after))
+    return Pressed(one, one, Met(before), Met(during), Met(after), RateLimits())
 
 
 @pytest.mark.parametrize(
@@ -310,7 +308,9 @@ async def test_what_the_service_declares_is_what_must_be_reached(tmp_path: Path)
 def test_nothing_sent_is_no_limit() -> None:
     """A burst of no requests proves nothing."""
     none = Limited(PAYMENTS, Burst(0, {}, None, "", 0), None, 0)
-    assert judge(Pressed(none, none, Met(200), Met(200), Met(200)), Limits()).verdict is Verdict.INCONCLUSIVE
+    assert (
+        judge(Pressed(none, none, Met(200), Met(200), Met(200), RateLimits()), Limits()).verdict is Verdict.INCONCLUSIVE
+    )
 
 
 # ---- Retry-After -------------------------------------------------------------------------------------------

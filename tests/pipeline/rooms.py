@@ -262,8 +262,8 @@ def _digest(text: str) -> str:
 class Shop:
     """The service as its visitors see it, and its gateway. `deaf`: it does not honour the switches.
 
-    `unwell`: not ready. `stuck`: takes no payment whatever the switches say. `locks_webhooks`: out, with visitors. `tests`: in test mode,
-    whatever they say.
+    `unwell`: not ready. `stuck`: takes no payment whatever the switches say. `locks_webhooks`: out, with visitors.
+    `tests`: in test mode, whatever they say.
     """
 
     ground: Ground
