@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pipeline.contracts import ReleaseId, ReleaseRecord, ReleaseState
 from pipeline.errors import Usage
 from pipeline.events import Kind
 from pipeline.journal import Journal
-from pipeline.kept_spec import keep
+from pipeline.kept_spec import FOLDER, RUNS, keep
 from pipeline.secrets import Redactor
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 5000, tzinfo=UTC)
@@ -50,3 +51,22 @@ def test_rollback_reaches_an_environment_that_pipeline_yaml_has_lost(tmp_path: P
     assert "it has no staging" in said[0] and "run-1" in said[0]
     with pytest.raises(Usage, match="no such environment"):
         wiring.choose_to_go_back(str(today), "prod", said.append)
+
+
+async def test_run_that_may_change_something_prunes_the_copies_of_pipeline_yaml(tmp_path: Path) -> None:
+    """The folder of kept copies does not grow with every edit: whoever opens the environment for a change prunes it."""
+    spec, state = tmp_path / "pipeline.yaml", tmp_path / ".tollgate" / "staging"
+    spec.write_bytes((wiring.HOME / "pipeline.yaml").read_bytes())
+    keep(state, b"forgotten")
+    (forgotten,) = (state / FOLDER).iterdir()
+    os.utime(forgotten, (0, 0))
+    with Journal.open(state / "journal.sqlite", clock=SystemClock(), redactor=Redactor([])) as journal:
+        for number in range(RUNS):
+            text = f"edit {number}".encode()
+            keep(state, text)
+            began = {"verb": "deploy", "spec_digest": hashlib.sha256(text).hexdigest()}
+            journal.append(f"run-{number}", Kind.RUN_STARTED, began)
+    chosen = wiring.choose(str(spec), "staging")
+    async with wiring.opened(chosen, lambda _redactor: [], changes=True, goes_back=True):
+        assert not forgotten.exists()
+    assert len(list((state / FOLDER).iterdir())) == RUNS + 1
