@@ -134,7 +134,8 @@ async def _chosen(look: Look, to: str | None) -> Choice:
         )
     changed = next((one for one in unfinished if one.changed), None)
     before = _before_it(look, releases) if look.at_work else None
-    if changed is None and to is None and (unfinished or (before and before.ended_unchanged)):
+    good = live in verified or not verified  # else to set a run aside would end with 0 and mend nothing
+    if changed is None and to is None and good and (unfinished or (before and before.ended_unchanged)):
         why = before.why if before else f"run {unfinished[0].run} was left unfinished and had changed nothing"
         return Choice(live, live, why, (), unfinished, None, look.clock.now(), True, look.at_work)
     if changed is not None:

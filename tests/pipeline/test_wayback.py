@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from pipeline import runner
-from pipeline.contracts import Captured, Confirmation, ReleaseState, RestoreContext, SwitchName, World
+from pipeline.contracts import Captured, Confirmation, ReleaseId, ReleaseState, RestoreContext, SwitchName, World
 from pipeline.errors import Exit, LeaseLost, NothingToRestore, PersonNeeded, RecordUnusable, TargetError
 from pipeline.events import Kind
 from pipeline.lease import Owner
+from pipeline.standing import open_runs
 from pipeline.verdict import Finding, failed, inconclusive, passed
 from tests.pipeline.rooms import ALL, NEW, NEXT, OLD, STORY, Yard, spec_of
 
@@ -407,6 +408,18 @@ async def test_rollback_of_a_run_that_changed_nothing_settles_it(yard: Yard) -> 
     outcome = await yard.rollback()
     assert (outcome.exit, yard.ground.live, yard.ground.state(NEW)) == (Exit.DONE, OLD, "bad")
     assert "changed nothing" in outcome.summary
+
+
+@pytest.mark.parametrize("live", [None, NEXT])
+async def test_run_that_changed_nothing_does_not_hide_what_is_wrong(yard: Yard, live: ReleaseId | None) -> None:
+    """Where no verified release serves, a rollback goes to one, although the unfinished run had changed nothing."""
+    await yard.killed_at(Kind.STEP_FINISHED, step="release.stage")
+    if live is not None:
+        yard.verified(live)
+        yard.ground.records[live] = replace(yard.ground.records[live], state=ReleaseState.LIVE)
+    yard.ground.live = live
+    assert ((await yard.rollback()).exit, yard.ground.live, yard.ground.switches) == (Exit.DONE, OLD, {})
+    assert open_runs(yard.entries()) == []
 
 
 async def test_rollback_after_a_failed_way_back_reopens(yard: Yard) -> None:
