@@ -147,6 +147,8 @@ def _torn_in(scene: str, row: str) -> bool:
 
 
 def _torn_how(row: writes.Row) -> Sequence[How]:
+    if row.name == "link":  # there is no half of it
+        return (How.BETWEEN, How.AFTER, How.LOST)
     if row.by is By.RENAME:
         return (How.HALF, How.BETWEEN, How.AFTER, How.LOST)
     return (How.HALF,) if row.name in _HALVED else ()

@@ -58,6 +58,8 @@ class Struck:
         """At whatever comes next; else at the next write, because a command ends before it."""
         self._counts: dict[str, int] = {}
         self._failed_at: int | None = None
+        self._head_file = self.state / "journal.head"
+        self._head: bytes | None = None
         self._looking = False
         self._locks: list[subprocess.Popen[bytes]] = []
         self._trace = os.open(folder / TRACE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
@@ -84,6 +86,10 @@ class Struck:
         """The journal's: called before and after each entry."""
         if when == "after":
             self._tell(entry=n)
+        elif self._strike is not None and self._strike.how is How.TORN_LOG:
+            self._looking, looking = True, self._looking
+            self._head = self._head_file.read_bytes() if self._head_file.exists() else None
+            self._looking = looking
         at = self._at
         if self._done or not isinstance(at, At):
             return
@@ -165,7 +171,10 @@ class Struck:
         assert self._strike is not None
         self._looking, looking = True, self._looking
         match self._strike.how:
-            case How.KILL | How.TORN_LOG:
+            case How.KILL:
+                _die()
+            case How.TORN_LOG:  # the entry was not whole yet, so nobody had remembered it
+                _put_back(self._head_file, self._head, None)
                 _die()
             case How.TERM:
                 os.kill(os.getpid(), signal.SIGTERM)

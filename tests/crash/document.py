@@ -94,6 +94,12 @@ def _counted(found: Iterable[str]) -> str:
     return ", ".join(f"{text} ({counts[text]})" if len(counts) > 1 else text for text in sorted(counts))
 
 
+def missing(cases: Sequence[Case]) -> list[Case]:
+    """The cases of lines that the document does not tell as played and put right."""
+    sound = {row.key for row in rows(cases, [], told()) if row.ended != NOT_PLAYED and "NOT PUT RIGHT" not in row.by}
+    return [case for case in cases if _key(case) not in sound]
+
+
 def text(made: Sequence[Row]) -> str:
     """The whole document."""
     total, unplayed = sum(row.count for row in made), sum(row.count for row in made if row.ended == NOT_PLAYED)

@@ -96,6 +96,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash.matrix", description=__doc__.split("\n")[0])
     parser.add_argument("--only", choices=sorted(KINDS), help="the cases of one kind")
     parser.add_argument("--match", default="", help="the cases whose name has this in it; writes no document")
+    parser.add_argument("--missing", action="store_true", help="only what the document does not tell as put right")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--learn", action="store_true", help="learn what each verb writes, then end")
     parser.add_argument("--play", nargs=2, help=argparse.SUPPRESS)
@@ -111,6 +112,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     everything = cases()
     wanted = [case for case in everything if chosen.only in (None, case.kind) and chosen.match in str(case)]
+    if chosen.missing:
+        absent = {str(case) for case in document.missing(everything)}
+        wanted = [case for case in wanted if str(case) in absent]
     if chosen.list:
         say(*(str(case) for case in wanted), f"{len(wanted)} of {len(everything)}")
         return 0
