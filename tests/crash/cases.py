@@ -143,7 +143,7 @@ def _torn_in(scene: str, row: str) -> bool:
     """How much there is to remove hangs on what was deployed before; but for one scene, made for it."""
     if scene in ("first deploy", "deploy that prunes"):
         return row in _ONLY_FIRST if scene == "first deploy" else row == "removal"
-    return row not in _ONLY_FIRST and (row != "removal" or scene in ("deploy", "rollback"))
+    return row not in _ONLY_FIRST and (row != "removal" or scene == "deploy")
 
 
 def _torn_how(row: writes.Row) -> Sequence[How]:

@@ -146,7 +146,8 @@ class Struck:
                 os.truncate(write.old, Path(write.old).stat().st_size // 2)
                 _die()
             case How.HALF if write.row == "removal":
-                _halve(new)
+                if new.is_dir():  # one file is there or gone
+                    _halve(new)
                 _die()
             case How.HALF:
                 self._due, self._due_soon = (lambda: (_halve(new), _die())), False

@@ -1,6 +1,7 @@
 """Plays the crash matrix and writes docs/crash-matrix.md.
 
 python -m tests.crash.matrix [--only KIND] [--jobs 2]   plays every case, or those of one kind
+python -m tests.crash.matrix --missing                  plays what the document does not tell as put right
 python -m tests.crash.matrix --learn                    learns from unharmed runs how many entries each writes
 """
 

@@ -123,8 +123,8 @@ def _command(argv: Sequence[str]) -> Seen | None:
     if name in READS:
         return None
     row = next((row for row in ROWS if row.by is By.COMMAND and name in row.where), None)
-    at = argv.index("-C") + 1 if name == "tar" else -1
-    return Seen(row.name if row else None, name, new=os.fsdecode(argv[at]))
+    at = {"tar": "-C", "rm": "--"}.get(name)
+    return Seen(row.name if row else None, name, new=os.fsdecode(argv[argv.index(at) + 1 if at else -1]))
 
 
 def _named(argv: Sequence[str]) -> str:
