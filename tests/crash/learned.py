@@ -18,6 +18,7 @@ SIDE_BY_SIDE = frozenset({"gates", "prove"})
 before an entry are all there are."""
 BOOKKEEPING = "journal head in place"
 """It follows every entry, and is no act between two."""
+OF_PRUNING = frozenset({"removal", "sync", "fence"})
 DELIVERED = "step.finished webhook"
 """What was sent over the network alone, before this entry."""
 
@@ -31,6 +32,12 @@ class Learned:
     entries: tuple[str, ...]
     acts: tuple[int, ...]
     writes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def steady(self) -> tuple[object, ...]:
+        """What is the same in every such run. How much is pruned is not: what still drains stays until the next."""
+        rows = {row: numbers for row, numbers in self.writes.items() if row not in OF_PRUNING}
+        return self.entries, self.acts, rows, set(self.writes)
 
     def as_data(self) -> dict[str, Any]:
         writes = {row: list(numbers) for row, numbers in self.writes.items()}
