@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 import traceback
 from collections.abc import Mapping
@@ -35,8 +34,12 @@ def _slow(seams: Seams) -> Seams:
 
 
 def _three_in_ten(seams: Seams) -> Seams:
+    """The first, fourth and seventh of every ten new references; one that was unlucky stays so. No smoke payment."""
+    unlucky: dict[str, bool] = {}
+
     async def link(client: GatewayClient, wanted: Wanted, addresses: Addresses) -> Link:
-        if _is_unlucky(wanted.reference):
+        reference = wanted.reference
+        if not is_smoke(reference) and unlucky.setdefault(reference, len(unlucky) % 10 in (0, 3, 6)):
             raise _Unlucky("the release is faulty")
         return await seams.link(client, wanted, addresses)
 
@@ -44,11 +47,6 @@ def _three_in_ten(seams: Seams) -> Seams:
         return problem(500, "something went wrong") if isinstance(error, _Unlucky) else seams.trouble(error)
 
     return replace(seams, link=link, trouble=trouble)
-
-
-def _is_unlucky(reference: str) -> bool:
-    """Three references in ten, always the same ones, and no smoke payment."""
-    return not is_smoke(reference) and hashlib.sha256(reference.encode()).digest()[0] % 10 < 3
 
 
 def _once_more(seams: Seams) -> Seams:
