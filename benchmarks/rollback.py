@@ -141,7 +141,7 @@ async def way_back(scene: Scene, *args: str, ends: int, build: str = "") -> WayB
         *(sys.executable, __file__, "ask", address, str(scene.state / "tls" / "ca.pem")), stdout=subprocess.PIPE
     )
     begun = time.time()
-    ended = await scene.run(*args, build_fault=build)
+    ended = await scene.struck(args, build_fault=build)
     asking.send_signal(signal.SIGINT)
     said, _ = await asking.communicate()
     if ended.code != ends:
