@@ -11,7 +11,8 @@ from random import Random, SystemRandom
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.contracts import Clock
-from pipeline.errors import GatewayRefused, GatewayUnreachable, OutcomeUnknown, ServiceUnreachable
+from pipeline.errors import ServiceUnreachable
+from pipeline.recovery import Does, classify
 from pipeline.retry_after import parse
 from pipeline.words import one_line
 
@@ -59,14 +60,14 @@ class Patience:
 
 
 def may_be_asked_again(error: BaseException) -> bool:
-    """Whether a reading may come through when it is asked again."""
-    if isinstance(error, OutcomeUnknown):
-        return False
-    asked_for = retry_after(error)
-    if asked_for is not None and asked_for > LONGEST_WAIT_S:
-        return False
-    limited = isinstance(error, GatewayRefused) and error.status == 429 and asked_for is not None
-    return limited or isinstance(error, GatewayUnreachable | ServiceUnreachable)
+    """Whether a reading may come through when it is asked again: as the table of error classes has it.
+
+    What is waited for is so where it was said how long, and that is short.
+    """
+    does, asked_for = classify(error).does, retry_after(error)
+    if asked_for is None:
+        return Does.RETRY in does
+    return asked_for <= LONGEST_WAIT_S and not {Does.RETRY, Does.WAIT}.isdisjoint(does)
 
 
 def retry_after(error: BaseException | None) -> float | None:

@@ -32,6 +32,7 @@ from pipeline.attestations import (
 from pipeline.errors import Refused, Usage
 from pipeline.spec import Duration
 from pipeline.ssh_signatures import NAMESPACE, Judged, Key
+from pipeline.whole_file import beside
 
 _LIMIT_S = 20.0
 _FILE_LIKE = re.compile(r"(?!https?://)\S*[\w-]\.(?:pdf|md|txt|docx?|odt|html?|png|jpe?g|csv|json|eml|zip)")
@@ -194,7 +195,7 @@ def keep(shelf: Shelf, made: Record, signature: bytes) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder) as descriptor:
-            new = {_beside(path, content): path for path, content in places.items()}
+            new = {beside(path, content, mode=0o644): path for path, content in places.items()}
             for temporary, path in new.items():
                 temporary.replace(path)
             os.fsync(descriptor)
@@ -202,16 +203,6 @@ def keep(shelf: Shelf, made: Record, signature: bytes) -> None:
         raise Refused(
             f"{FOLDER}/{shelf.environment} cannot be written: {error.strerror}", "Make the folder writable, sign again."
         ) from error
-
-
-def _beside(path: Path, content: bytes) -> Path:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-        os.fchmod(file.fileno(), 0o644)
-    return Path(name)
 
 
 @contextmanager

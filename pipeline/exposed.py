@@ -18,6 +18,7 @@ from getpass import getpass
 from pathlib import Path
 from typing import TextIO
 
+from pipeline import whole_file
 from pipeline.errors import Refused, Usage
 from pipeline.secrets import SHORTEST, Redactor, Secret
 
@@ -156,15 +157,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
     try:
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-        temporary.unlink(missing_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        whole_file.write(path, text.encode(), mode=mode)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise Refused(f"{path} cannot be written: {error.strerror}", "Give this user write permission there.") from None

@@ -1,6 +1,6 @@
 """The classes of errors: which errors each is, what the engine does about it, what a person does. One table, T11.
 
-What is asked again is in `asking_again.py`. Nothing that may create money is ever sent twice.
+`asking_again.py` asks again what `does` says here. Nothing that may create money is ever sent twice.
 """
 
 from __future__ import annotations

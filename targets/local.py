@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import os
 import signal
-import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, ParamSpec
 
+from pipeline import whole_file
 from pipeline.contracts import Completed, Fence
 from pipeline.errors import CommandFailed
 from targets import fence_file
@@ -117,23 +117,9 @@ async def _drain(stream: asyncio.StreamReader | None) -> str:
 
 
 def _put(path: Path, content: bytes, mode: int) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        _rename(Path(name), path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    whole_file.put_in_place(whole_file.beside(path, content, mode=mode), path, durable=True)
 
 
 def _rename(old: Path, new: Path) -> None:
     old.replace(new)
-    folder = os.open(new.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    whole_file.sync_folder(new.parent)

@@ -94,7 +94,7 @@ async def open_by_a_person(scene: Scene) -> None:
     _door(scene).unlink()
 
 
-async def _still_thandis(scene: Scene) -> None:
+async def _still_theirs(scene: Scene) -> None:
     found = json.loads(_door(scene).read_text(encoding="utf-8"))
     if (found["who"], found["why"], found["run"]) != ("thandi", "stock-taking", ""):
         raise Amiss(f"the door that a person closed says now: {found}")
@@ -159,7 +159,7 @@ FAULTS = (
         Leaves.A_PERSONS,
         catcher="the checkpoint maintenance",
         prepare=close_by_a_person,
-        holds=_still_thandis,
+        holds=_still_theirs,
         heal=open_by_a_person,
     ),
 )

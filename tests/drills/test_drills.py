@@ -26,7 +26,7 @@ from sandbox.drills.judge import Standing, caught_by, compare, problems_of_run, 
 from sandbox.drills.scene import Amiss, Ended, Scene
 
 HOME = Path(__file__).resolve().parents[2]
-OF_THE_ISSUE = {
+OF_A_DEPLOY = {
     "secret-in-bundle",
     "wrong-api-secret",
     "test-mode-on",
@@ -227,7 +227,7 @@ def test_without_a_known_secret_nothing_was_searched(tmp_path: Path) -> None:
 
 def test_every_fault_of_the_guide_is_in_the_table() -> None:
     """All faults have a drill, a sentence, commands with their exits, and somebody who catches them."""
-    assert set(FAULTS) == OF_THE_ISSUE | OF_THE_WAY_BACK
+    assert set(FAULTS) == OF_A_DEPLOY | OF_THE_WAY_BACK
     for name, one in FAULTS.items():
         assert one.name == name
         assert one.promise.endswith(".")

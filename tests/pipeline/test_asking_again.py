@@ -20,6 +20,7 @@ from pipeline.errors import (
     GatewayRefused,
     GatewayUnreachable,
     OutcomeUnknown,
+    ReleaseNotReady,
     ServiceUnreachable,
     TollgateError,
 )
@@ -161,6 +162,8 @@ def _asks_for(error: TollgateError, seconds: float | None) -> TollgateError:
         (OutcomeUnknown("a link may exist"), False),
         (CredentialsRefused("no", status=401), False),
         (GatewayGarbled("what?"), False),
+        (httpx.ConnectError("reset"), True),
+        (ReleaseNotReady("still starting"), False),
         (ValueError("a bug"), False),
     ],
 )
