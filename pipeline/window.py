@@ -18,22 +18,22 @@ LONGEST = timedelta(days=30)
 VERB = "reconcile"
 _STEP = timedelta(minutes=1)
 """What a clock may be corrected by, unnoticed: less than a comparison allows two clocks to differ."""
-_ALLOWED = "An instant with its time zone, like 2026-11-20T08:00:00Z, or a duration like 2h or 3d; at most 30 d."
+_ALLOWED = "An instant with its time zone, like 2026-11-20T08:00:00Z, or a duration like 2h or 3d"
 
 
 def asked_since(text: str, now: datetime, *, longest: timedelta | None = LONGEST) -> datetime:
     """What `--since` means. Total: raises Usage, and nothing else, for what it does not."""
-    since = _instant(text)
+    since, allowed = _instant(text), _ALLOWED + (f"; at most {longest.days} d." if longest is not None else ".")
     if since is None:
         try:
             seconds = TypeAdapter(Duration).validate_python(text.strip() if text.isascii() else "")
             since = now - timedelta(seconds=seconds)
         except (ValidationError, OverflowError):
-            raise Usage(f"--since {text[:80]!r}: neither an instant nor a duration", _ALLOWED) from None
+            raise Usage(f"--since {text[:80]!r}: neither an instant nor a duration", allowed) from None
     if since >= now:
-        raise Usage(f"--since {text}: that is not in the past", _ALLOWED)
+        raise Usage(f"--since {text}: that is not in the past", allowed)
     if longest is not None and since < now - longest:
-        raise Usage(f"--since {text}: longer ago than {longest.days} d", _ALLOWED)
+        raise Usage(f"--since {text}: longer ago than {longest.days} d", allowed)
     return since
 
 

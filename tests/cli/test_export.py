@@ -108,6 +108,7 @@ def test_what_is_exported_can_be_chosen(cli: Cli, capsys: pytest.CaptureFixture[
     for flags in (("--run", "nope"), ("--since", "yesterday"), ("--env", "nowhere")):
         ended = typed(cli, capsys, *EXPORT, *flags)
         assert (ended.code, ended.out) == (2, "")
+        assert "at most" not in ended.err  # nothing that is on record is too old to be exported
     nothing = typed(cli, capsys, *EXPORT, "--env", "staging")
     assert nothing.code == 1 and "no journal yet" in nothing.err
 
